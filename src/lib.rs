@@ -1,0 +1,9 @@
+//! tollgate: a reverse proxy that puts an x402 paywall in front of an existing site.
+
+pub mod clock;
+pub mod config;
+pub mod facilitator;
+pub mod policy;
+pub mod proxy;
+pub mod secret;
+pub mod x402;

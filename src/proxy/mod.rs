@@ -1,0 +1,3 @@
+//! The only module that knows Pingora.
+
+pub mod settings;

@@ -1,0 +1,94 @@
+//! How a payment is understood: one file per scheme of the specification, no I/O.
+//!
+//! A scheme reads its own part of a payment, checks all that needs no chain, and derives the
+//! [`PaymentId`] that makes the payment single-use. What only a chain can tell (balances, used
+//! nonces, contract wallets) is left to the facilitator.
+
+mod exact_evm;
+mod exact_svm;
+mod opaque;
+mod permit2;
+
+use std::fmt;
+
+use alloy_primitives::B256;
+use serde_json::{Map, Value};
+
+use crate::clock::UnixSeconds;
+use crate::x402::{Network, PaymentRequirements, Reason};
+
+pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest};
+pub use exact_svm::ExactSvm;
+pub use opaque::Opaque;
+
+/// What makes two presentations the same payment: a hash over decoded values (chain, asset, payer,
+/// nonce), never over header text, so that no re-encoding makes a second payment out of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PaymentId(pub B256);
+
+impl fmt::Display for PaymentId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
+/// A payment as its scheme understands it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Authorization {
+    /// Identity for single use.
+    pub id: PaymentId,
+    /// Who pays, in the network's own notation; unknown where only the facilitator can tell.
+    pub payer: Option<String>,
+    /// From when on the payment can no longer be settled; `None` when that is not known.
+    pub expires: Option<UnixSeconds>,
+}
+
+/// The time a payment is judged at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Moment {
+    /// The clock.
+    pub now: UnixSeconds,
+    /// Seconds the payment must stay valid: the origin's time and the settlement's.
+    pub margin_seconds: u64,
+}
+
+/// A payment scheme on a family of networks.
+pub trait Scheme: Send + Sync + fmt::Debug {
+    /// Name on the wire: `exact`, ….
+    fn name(&self) -> &'static str;
+
+    /// Whether this implementation knows payments on `network`.
+    fn serves(&self, network: &Network) -> bool;
+
+    /// Members of `extra` that the facilitator's `/supported` must provide before the scheme can be
+    /// offered. Facilitators rotate them, so any recently advertised value is accepted.
+    fn from_facilitator(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Members of `extra` that clients may echo with values of their own.
+    fn dynamic_extra(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Understands a payment for `requirements` and checks what needs no chain.
+    ///
+    /// # Errors
+    /// The reason a client is told. An error is final: such a payment can never be settled here.
+    fn inspect(
+        &self,
+        requirements: &PaymentRequirements,
+        payload: &Map<String, Value>,
+        moment: Moment,
+    ) -> Result<Authorization, Reason>;
+}
+
+/// Every scheme understood locally.
+pub static SCHEMES: &[&dyn Scheme] = &[&ExactEvm, &ExactSvm];
+
+/// The implementation for a scheme on a network; one the gateway does not know itself is left to
+/// the facilitator whole ([`Opaque`]).
+#[must_use]
+pub fn find(name: &str, network: &Network) -> &'static dyn Scheme {
+    SCHEMES.iter().copied().find(|scheme| scheme.name() == name && scheme.serves(network)).unwrap_or(&Opaque)
+}

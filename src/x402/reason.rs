@@ -1,0 +1,117 @@
+//! Reason codes a client reads in `error`, `invalidReason` and `errorReason`.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// A reason code, from the specification where it defines one, from a facilitator otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason(Cow<'static, str>);
+
+/// Facilitators' own codes are shown to clients up to this many bytes.
+const FOREIGN_REASON_BYTES: usize = 120;
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $code:literal;)*) => {
+        impl Reason {
+            $($(#[$doc])* pub const $name: Self = Self(Cow::Borrowed($code));)*
+        }
+    };
+}
+
+reasons! {
+    /// No payment came with the request.
+    PAYMENT_REQUIRED = "Payment required";
+    /// What v1 clients expect to read when no payment came.
+    V1_HEADER_REQUIRED = "X-PAYMENT header is required";
+    /// The payment header is not base64 of a JSON payment.
+    INVALID_PAYLOAD = "invalid_payload";
+    /// `x402Version` contradicts the header the payment came in.
+    INVALID_VERSION = "invalid_x402_version";
+    /// The payment accepts terms that are not offered here.
+    NO_MATCH = "No matching payment requirements";
+    /// The echo of an advertised extension was altered.
+    EXTENSION_ECHO_MISMATCH = "extension_echo_mismatch";
+    /// This payment is being used or has been used.
+    DUPLICATE = "duplicate_settlement";
+    /// The signature is not the payer's.
+    EVM_SIGNATURE = "invalid_exact_evm_signature";
+    /// The authorization pays somebody else.
+    EVM_RECIPIENT = "invalid_exact_evm_recipient_mismatch";
+    /// The authorization is for another amount.
+    EVM_VALUE = "invalid_exact_evm_payload_authorization_value_mismatch";
+    /// The authorization ends too soon to be settled after the origin's answer.
+    EVM_VALID_BEFORE = "invalid_exact_evm_payload_authorization_valid_before";
+    /// The authorization is not valid yet.
+    EVM_VALID_AFTER = "invalid_exact_evm_payload_authorization_valid_after";
+    /// Permit2: the spender is not the x402 proxy contract.
+    PERMIT2_SPENDER = "invalid_permit2_spender";
+    /// Permit2: the witness pays somebody else.
+    PERMIT2_RECIPIENT = "invalid_permit2_recipient_mismatch";
+    /// Permit2: another amount.
+    PERMIT2_AMOUNT = "permit2_amount_mismatch";
+    /// Permit2: another token.
+    PERMIT2_TOKEN = "permit2_token_mismatch";
+    /// Permit2: ends too soon.
+    PERMIT2_DEADLINE = "permit2_deadline_expired";
+    /// Permit2: not valid yet.
+    PERMIT2_NOT_YET_VALID = "permit2_not_yet_valid";
+    /// Permit2: the signature is not the payer's.
+    PERMIT2_SIGNATURE = "invalid_permit2_signature";
+    /// The Solana transaction cannot be read.
+    SVM_TRANSACTION = "invalid_exact_svm_payload_transaction";
+    /// The Solana transaction names another fee payer than the one offered.
+    SVM_FEE_PAYER = "invalid_exact_svm_fee_payer_mismatch";
+    /// A required Solana signature is missing or wrong.
+    SVM_SIGNATURE = "invalid_exact_svm_signature";
+    /// The Solana transfer is of another amount.
+    SVM_AMOUNT = "invalid_exact_svm_payload_amount_mismatch";
+    /// The Solana transfer is of another token.
+    SVM_MINT = "invalid_exact_svm_payload_mint_mismatch";
+    /// The sandbox: the payer's test balance is too low.
+    INSUFFICIENT_FUNDS = "insufficient_funds";
+    /// The facilitator refused and gave no reason.
+    UNSPECIFIED = "payment_invalid";
+    /// Settlement was refused without a reason.
+    SETTLEMENT_FAILED = "settlement_failed";
+    /// The transaction was sent and its outcome is not known yet.
+    SETTLEMENT_PENDING = "settlement_pending";
+}
+
+impl Reason {
+    /// Takes over a code from a facilitator: printable ASCII of bounded length, so that nothing a
+    /// facilitator writes can break out of a header, a log line or a page.
+    #[must_use]
+    pub fn foreign(code: &str) -> Self {
+        let clean: String = code
+            .chars()
+            .map(|character| if character.is_ascii_graphic() || character == ' ' { character } else { '?' })
+            .take(FOREIGN_REASON_BYTES)
+            .collect();
+        if clean.trim().is_empty() { Self::UNSPECIFIED } else { Self(Cow::Owned(clean)) }
+    }
+
+    /// The code on the wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_facilitators_reason_is_cut_and_cleaned() {
+        assert_eq!(Reason::foreign("invalid_thing").as_str(), "invalid_thing");
+        assert_eq!(Reason::foreign("a\r\nSet-Cookie: x\u{2028}").as_str(), "a??Set-Cookie: x?");
+        assert_eq!(Reason::foreign(&"x".repeat(500)).as_str().len(), FOREIGN_REASON_BYTES);
+        assert_eq!(Reason::foreign(" "), Reason::UNSPECIFIED);
+    }
+}
