@@ -3,7 +3,9 @@
 pub mod clock;
 pub mod config;
 pub mod facilitator;
+pub mod ledger;
 pub mod policy;
 pub mod proxy;
+pub mod scheme;
 pub mod secret;
 pub mod x402;

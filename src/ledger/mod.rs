@@ -2,6 +2,8 @@
 //!
 //! A cache may forget; a ledger may not. When it cannot promise to remember, it refuses.
 
+#[cfg(test)]
+pub(crate) mod contract;
 mod memory;
 
 use async_trait::async_trait;

@@ -8,6 +8,8 @@ mod exact_evm;
 mod exact_svm;
 mod opaque;
 mod permit2;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 

@@ -1,0 +1,354 @@
+//! `exact` on EVM networks (`scheme_exact_evm.md`): EIP-3009 `transferWithAuthorization`, and
+//! Permit2 where the offer says so.
+
+use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use serde_json::{Map, Value};
+
+use super::{Authorization, Moment, PaymentId, Scheme, permit2};
+use crate::clock::UnixSeconds;
+use crate::x402::{Network, PaymentRequirements, Reason};
+
+sol! {
+    /// The message a payer signs (EIP-3009).
+    #[derive(Debug, PartialEq, Eq)]
+    struct TransferWithAuthorization {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+}
+
+/// The hash a payer signs: EIP-712 over the token's own domain.
+#[must_use]
+pub fn authorization_digest(
+    message: &TransferWithAuthorization,
+    name: &str,
+    version: &str,
+    chain_id: u64,
+    asset: Address,
+) -> B256 {
+    let domain = Eip712Domain::new(
+        Some(name.to_owned().into()),
+        Some(version.to_owned().into()),
+        Some(U256::from(chain_id)),
+        Some(asset),
+        None,
+    );
+    message.eip712_signing_hash(&domain)
+}
+
+/// `exact` on EVM networks.
+#[derive(Debug, Clone, Copy)]
+pub struct ExactEvm;
+
+/// An ECDSA signature; anything longer is a contract wallet's (EIP-1271, ERC-6492), which only the
+/// chain can check.
+const ECDSA_SIGNATURE_BYTES: usize = 65;
+
+/// Signatures of contract wallets carry their own proofs, within reason.
+const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+
+impl Scheme for ExactEvm {
+    fn name(&self) -> &'static str {
+        "exact"
+    }
+
+    fn serves(&self, network: &Network) -> bool {
+        network.chain_id().is_some()
+    }
+
+    fn inspect(
+        &self,
+        requirements: &PaymentRequirements,
+        payload: &Map<String, Value>,
+        moment: Moment,
+    ) -> Result<Authorization, Reason> {
+        let terms = EvmTerms::read(requirements)?;
+        let method = requirements.extra.get("assetTransferMethod").and_then(Value::as_str);
+        match method {
+            None | Some("eip3009") => inspect_eip3009(&terms, payload, moment),
+            Some("permit2") => permit2::inspect(&terms, payload, moment),
+            // Other methods move money in ways that cannot be made single-use from the payload.
+            Some(_) => Err(Reason::INVALID_PAYLOAD),
+        }
+    }
+}
+
+/// The offer's terms as EVM values.
+pub(super) struct EvmTerms<'a> {
+    pub(super) chain_id: u64,
+    pub(super) asset: Address,
+    pub(super) pay_to: Address,
+    pub(super) amount: U256,
+    requirements: &'a PaymentRequirements,
+}
+
+impl<'a> EvmTerms<'a> {
+    fn read(requirements: &'a PaymentRequirements) -> Result<Self, Reason> {
+        let address = |text: &str| text.parse::<Address>().map_err(|_| Reason::INVALID_PAYLOAD);
+        Ok(Self {
+            chain_id: requirements.network.chain_id().ok_or(Reason::INVALID_PAYLOAD)?,
+            asset: address(&requirements.asset)?,
+            pay_to: address(&requirements.pay_to)?,
+            amount: requirements.amount.0,
+            requirements,
+        })
+    }
+
+    fn domain_member(&self, member: &str) -> Result<&str, Reason> {
+        self.requirements.extra.get(member).and_then(Value::as_str).ok_or(Reason::INVALID_PAYLOAD)
+    }
+}
+
+fn inspect_eip3009(
+    terms: &EvmTerms<'_>,
+    payload: &Map<String, Value>,
+    moment: Moment,
+) -> Result<Authorization, Reason> {
+    let fields = payload.get("authorization").and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)?;
+    let message = TransferWithAuthorization {
+        from: read_address(fields, "from")?,
+        to: read_address(fields, "to")?,
+        value: read_uint(fields, "value")?,
+        validAfter: read_uint(fields, "validAfter")?,
+        validBefore: read_uint(fields, "validBefore")?,
+        nonce: read_word(fields, "nonce")?,
+    };
+    let signature = read_signature(payload)?;
+    if message.to != terms.pay_to {
+        return Err(Reason::EVM_RECIPIENT);
+    }
+    // Some facilitators take more than the price; the price is exact here.
+    if message.value != terms.amount {
+        return Err(Reason::EVM_VALUE);
+    }
+    if message.validAfter > U256::from(moment.now.0) {
+        return Err(Reason::EVM_VALID_AFTER);
+    }
+    if message.validBefore < U256::from(moment.now.plus(moment.margin_seconds).0) {
+        return Err(Reason::EVM_VALID_BEFORE);
+    }
+    let digest = authorization_digest(
+        &message,
+        terms.domain_member("name")?,
+        terms.domain_member("version")?,
+        terms.chain_id,
+        terms.asset,
+    );
+    check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
+    Ok(Authorization {
+        id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
+        payer: Some(message.from.to_checksum(None)),
+        expires: Some(saturating_seconds(message.validBefore)),
+    })
+}
+
+/// A signature that is not the payer's.
+pub(super) struct NotSigner;
+
+/// Checks the signature of an ordinary account. One of another length is a contract wallet's
+/// (EIP-1271, ERC-6492) or compact (ERC-2098), and passes: the facilitator checks it. A 65-byte
+/// signature of somebody else is refused here, so that junk costs no call.
+pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -> Result<(), NotSigner> {
+    if signature.len() != ECDSA_SIGNATURE_BYTES {
+        return Ok(());
+    }
+    let parsed = alloy_primitives::Signature::from_raw(signature).map_err(|_| NotSigner)?;
+    // Contracts of the tokens in use refuse the malleable upper half (EIP-2).
+    if parsed.normalize_s().is_some() {
+        return Err(NotSigner);
+    }
+    match parsed.recover_address_from_prehash(&digest) {
+        Ok(signer) if signer == payer => Ok(()),
+        Ok(_) | Err(_) => Err(NotSigner),
+    }
+}
+
+/// Identity of a payment whose nonce a contract makes single-use per payer.
+pub(super) fn nullifier(
+    kind: &[u8],
+    chain_id: u64,
+    contract: Address,
+    payer: Address,
+    nonce: B256,
+) -> PaymentId {
+    let mut bytes = Vec::with_capacity(kind.len() + 8 + 20 + 20 + 32);
+    bytes.extend_from_slice(kind);
+    bytes.extend_from_slice(&chain_id.to_be_bytes());
+    bytes.extend_from_slice(contract.as_slice());
+    bytes.extend_from_slice(payer.as_slice());
+    bytes.extend_from_slice(nonce.as_slice());
+    PaymentId(keccak256(bytes))
+}
+
+pub(super) fn saturating_seconds(value: U256) -> UnixSeconds {
+    UnixSeconds(u64::try_from(value).unwrap_or(u64::MAX))
+}
+
+fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Reason> {
+    fields.get(name).and_then(Value::as_str).ok_or(Reason::INVALID_PAYLOAD)
+}
+
+pub(super) fn read_address(fields: &Map<String, Value>, name: &str) -> Result<Address, Reason> {
+    text(fields, name)?.parse().map_err(|_| Reason::INVALID_PAYLOAD)
+}
+
+/// Reads an unsigned integer: a decimal string, or a JSON number as some clients write times.
+pub(super) fn read_uint(fields: &Map<String, Value>, name: &str) -> Result<U256, Reason> {
+    match fields.get(name) {
+        Some(Value::Number(number)) => number.as_u64().map(U256::from).ok_or(Reason::INVALID_PAYLOAD),
+        Some(Value::String(digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            U256::from_str_radix(digits, 10).map_err(|_| Reason::INVALID_PAYLOAD)
+        }
+        _ => Err(Reason::INVALID_PAYLOAD),
+    }
+}
+
+fn read_word(fields: &Map<String, Value>, name: &str) -> Result<B256, Reason> {
+    text(fields, name)?.parse().map_err(|_| Reason::INVALID_PAYLOAD)
+}
+
+pub(super) fn read_signature(payload: &Map<String, Value>) -> Result<Bytes, Reason> {
+    let signature: Bytes = text(payload, "signature")?.parse().map_err(|_| Reason::INVALID_PAYLOAD)?;
+    let plausible = (ECDSA_SIGNATURE_BYTES - 1..=SIGNATURE_BYTES_MAX).contains(&signature.len());
+    if plausible { Ok(signature) } else { Err(Reason::EVM_SIGNATURE) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheme::testing::{self, MOMENT, PAY_TO, sign, terms};
+    use serde_json::json;
+
+    fn inspect(payload: &Value) -> Result<Authorization, Reason> {
+        ExactEvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT)
+    }
+
+    fn message() -> TransferWithAuthorization {
+        TransferWithAuthorization {
+            from: testing::payer(),
+            to: PAY_TO.parse().unwrap(),
+            value: U256::from(10_000),
+            validAfter: U256::ZERO,
+            validBefore: U256::from(MOMENT.now.0 + 300),
+            nonce: B256::repeat_byte(7),
+        }
+    }
+
+    fn payload(message: &TransferWithAuthorization) -> Value {
+        let asset = terms().asset.parse().unwrap();
+        let signature = sign(authorization_digest(message, "USDC", "2", 84532, asset));
+        json!({"signature": signature, "authorization": {
+            "from": message.from, "to": message.to, "value": message.value.to_string(),
+            "validAfter": message.validAfter.to_string(), "validBefore": message.validBefore.to_string(),
+            "nonce": message.nonce,
+        }})
+    }
+
+    #[test]
+    fn a_right_authorization_is_understood() {
+        let authorization = inspect(&payload(&message())).unwrap();
+        assert_eq!(authorization.payer, Some(testing::payer().to_string()));
+        assert_eq!(authorization.expires, Some(MOMENT.now.plus(300)));
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_reason() {
+        let now = MOMENT.now.0;
+        type Change = fn(&mut TransferWithAuthorization, u64);
+        let cases: &[(Change, Reason)] = &[
+            (|m, _| m.to = Address::repeat_byte(1), Reason::EVM_RECIPIENT),
+            (|m, _| m.value = U256::from(9_999), Reason::EVM_VALUE),
+            (|m, _| m.value = U256::from(10_001), Reason::EVM_VALUE),
+            (|m, now| m.validAfter = U256::from(now + 1), Reason::EVM_VALID_AFTER),
+            (|m, now| m.validBefore = U256::from(now + 25), Reason::EVM_VALID_BEFORE),
+            (|m, _| m.validBefore = U256::ZERO, Reason::EVM_VALID_BEFORE),
+            (|m, _| m.from = Address::repeat_byte(2), Reason::EVM_SIGNATURE),
+        ];
+        for (change, reason) in cases {
+            let mut wrong = message();
+            change(&mut wrong, now);
+            assert_eq!(inspect(&payload(&wrong)), Err(reason.clone()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_signature_for_another_domain_is_refused() {
+        let asset: Address = terms().asset.parse().unwrap();
+        for digest in [
+            authorization_digest(&message(), "USD Coin", "2", 84532, asset),
+            authorization_digest(&message(), "USDC", "1", 84532, asset),
+            authorization_digest(&message(), "USDC", "2", 8453, asset),
+            authorization_digest(&message(), "USDC", "2", 84532, Address::repeat_byte(3)),
+        ] {
+            let mut wrong = payload(&message());
+            wrong["signature"] = sign(digest).into();
+            assert_eq!(inspect(&wrong), Err(Reason::EVM_SIGNATURE));
+        }
+    }
+
+    #[test]
+    fn the_malleable_twin_of_a_signature_is_refused() {
+        let mut twin = payload(&message());
+        let bytes: Bytes = twin["signature"].as_str().unwrap().parse().unwrap();
+        let signature = alloy_primitives::Signature::from_raw(&bytes).unwrap();
+        let order = U256::from_be_bytes(alloy_primitives::hex!(
+            "fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd0364141"
+        ));
+        let high = alloy_primitives::Signature::new(signature.r(), order - signature.s(), !signature.v());
+        twin["signature"] = Bytes::from(high.as_bytes().to_vec()).to_string().into();
+        assert_eq!(inspect(&twin), Err(Reason::EVM_SIGNATURE));
+    }
+
+    #[test]
+    fn re_encoding_an_authorization_keeps_its_identity() {
+        let plain = payload(&message());
+        let mut upper = plain.clone();
+        for name in ["from", "to", "nonce"] {
+            let text = plain["authorization"][name].as_str().unwrap();
+            upper["authorization"][name] = format!("0x{}", text[2..].to_uppercase()).into();
+        }
+        upper["authorization"]["value"] = "0000010000".into();
+        upper["authorization"]["extra"] = "ignored".into();
+        upper["authorization"]["validAfter"] = 0.into();
+        assert_eq!(inspect(&upper).unwrap().id, inspect(&plain).unwrap().id);
+        let mut other = message();
+        other.nonce = B256::repeat_byte(8);
+        assert_ne!(inspect(&payload(&other)).unwrap().id, inspect(&plain).unwrap().id);
+    }
+
+    #[test]
+    fn signatures_of_contract_wallets_are_left_to_the_facilitator() {
+        let mut wallet = payload(&message());
+        wallet["signature"] = format!("0x{}", "ab".repeat(200)).into();
+        assert!(inspect(&wallet).is_ok());
+        for absurd in ["0x".to_owned(), "0xab".to_owned(), format!("0x{}", "ab".repeat(9_000))] {
+            wallet["signature"] = absurd.into();
+            assert_eq!(inspect(&wallet), Err(Reason::EVM_SIGNATURE));
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_is_refused() {
+        let good = payload(&message());
+        for (field, wrong) in [
+            ("value", json!("-1")),
+            ("value", json!("0x2710")),
+            ("value", json!(1.5)),
+            ("value", json!("")),
+            ("value", json!(null)),
+            ("from", json!("0x12")),
+            ("nonce", json!("0x12")),
+            ("validBefore", json!("9".repeat(90))),
+        ] {
+            let mut bad = good.clone();
+            bad["authorization"][field] = wrong;
+            assert_eq!(inspect(&bad), Err(Reason::INVALID_PAYLOAD), "{bad}");
+        }
+        assert_eq!(inspect(&json!({})), Err(Reason::INVALID_PAYLOAD));
+    }
+}

@@ -1,0 +1,176 @@
+//! `exact` on EVM networks by Permit2 (`scheme_exact_evm.md`, `assetTransferMethod: "permit2"`).
+
+use alloy_primitives::{Address, B256, U256, address};
+use alloy_sol_types::{Eip712Domain, SolStruct, sol};
+use serde_json::{Map, Value};
+
+use super::exact_evm::{
+    EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint,
+    saturating_seconds,
+};
+use super::{Authorization, Moment};
+use crate::x402::Reason;
+
+/// Uniswap's Permit2, at this address on every chain.
+const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
+/// The x402 proxy that may spend a permit for `exact`.
+const EXACT_PROXY: Address = address!("402085c248EeA27D92E8b30b2C58ed07f9E20001");
+
+sol! {
+    #[derive(Debug)]
+    struct TokenPermissions {
+        address token;
+        uint256 amount;
+    }
+
+    #[derive(Debug)]
+    struct Witness {
+        address to;
+        uint256 validAfter;
+    }
+
+    #[derive(Debug)]
+    struct PermitWitnessTransferFrom {
+        TokenPermissions permitted;
+        address spender;
+        uint256 nonce;
+        uint256 deadline;
+        Witness witness;
+    }
+}
+
+fn object<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a Map<String, Value>, Reason> {
+    fields.get(name).and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)
+}
+
+pub(super) fn inspect(
+    terms: &EvmTerms<'_>,
+    payload: &Map<String, Value>,
+    moment: Moment,
+) -> Result<Authorization, Reason> {
+    let fields = object(payload, "permit2Authorization")?;
+    let permitted = object(fields, "permitted")?;
+    let witness = object(fields, "witness")?;
+    let from = read_address(fields, "from")?;
+    let message = PermitWitnessTransferFrom {
+        permitted: TokenPermissions {
+            token: read_address(permitted, "token")?,
+            amount: read_uint(permitted, "amount")?,
+        },
+        spender: read_address(fields, "spender")?,
+        nonce: read_uint(fields, "nonce")?,
+        deadline: read_uint(fields, "deadline")?,
+        witness: Witness { to: read_address(witness, "to")?, validAfter: read_uint(witness, "validAfter")? },
+    };
+    let signature = read_signature(payload)?;
+    check_terms(terms, &message, moment)?;
+    let domain = Eip712Domain::new(
+        Some("Permit2".into()),
+        None,
+        Some(U256::from(terms.chain_id)),
+        Some(PERMIT2),
+        None,
+    );
+    check_signature(&signature, message.eip712_signing_hash(&domain), from)
+        .map_err(|NotSigner| Reason::PERMIT2_SIGNATURE)?;
+    Ok(Authorization {
+        // Permit2 counts nonces per owner, whatever the token.
+        id: nullifier(b"permit2", terms.chain_id, PERMIT2, from, B256::from(message.nonce)),
+        payer: Some(from.to_checksum(None)),
+        expires: Some(saturating_seconds(message.deadline)),
+    })
+}
+
+fn check_terms(
+    terms: &EvmTerms<'_>,
+    message: &PermitWitnessTransferFrom,
+    moment: Moment,
+) -> Result<(), Reason> {
+    let needed_until = U256::from(moment.now.plus(moment.margin_seconds).0);
+    let checks = [
+        (message.spender == EXACT_PROXY, Reason::PERMIT2_SPENDER),
+        (message.witness.to == terms.pay_to, Reason::PERMIT2_RECIPIENT),
+        (message.permitted.token == terms.asset, Reason::PERMIT2_TOKEN),
+        (message.permitted.amount == terms.amount, Reason::PERMIT2_AMOUNT),
+        (message.witness.validAfter <= U256::from(moment.now.0), Reason::PERMIT2_NOT_YET_VALID),
+        (message.deadline >= needed_until, Reason::PERMIT2_DEADLINE),
+    ];
+    match checks.into_iter().find(|(holds, _)| !holds) {
+        Some((_, reason)) => Err(reason),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scheme::testing::{self, MOMENT, PAY_TO, sign};
+    use crate::scheme::{ExactEvm, Scheme};
+    use serde_json::json;
+
+    fn message() -> PermitWitnessTransferFrom {
+        PermitWitnessTransferFrom {
+            permitted: TokenPermissions {
+                token: testing::terms().asset.parse().unwrap(),
+                amount: U256::from(10_000),
+            },
+            spender: EXACT_PROXY,
+            nonce: U256::from(5),
+            deadline: U256::from(MOMENT.now.0 + 300),
+            witness: Witness { to: PAY_TO.parse().unwrap(), validAfter: U256::ZERO },
+        }
+    }
+
+    fn inspect(message: &PermitWitnessTransferFrom) -> Result<Authorization, Reason> {
+        let mut terms = testing::terms();
+        terms.extra.insert("assetTransferMethod".into(), "permit2".into());
+        let domain =
+            Eip712Domain::new(Some("Permit2".into()), None, Some(U256::from(84532)), Some(PERMIT2), None);
+        let payload = json!({
+            "signature": sign(message.eip712_signing_hash(&domain)),
+            "permit2Authorization": {
+                "from": testing::payer(),
+                "permitted": {"token": message.permitted.token, "amount": message.permitted.amount.to_string()},
+                "spender": message.spender,
+                "nonce": message.nonce.to_string(),
+                "deadline": message.deadline.to_string(),
+                "witness": {"to": message.witness.to, "validAfter": message.witness.validAfter.to_string()},
+            },
+        });
+        ExactEvm.inspect(&terms, payload.as_object().unwrap(), MOMENT)
+    }
+
+    #[test]
+    fn a_right_permit_is_understood() {
+        let authorization = inspect(&message()).unwrap();
+        assert_eq!(authorization.payer, Some(testing::payer().to_string()));
+        assert_eq!(authorization.expires, Some(MOMENT.now.plus(300)));
+    }
+
+    #[test]
+    fn each_wrong_field_has_its_reason() {
+        type Change = fn(&mut PermitWitnessTransferFrom);
+        let cases: &[(Change, Reason)] = &[
+            (|m| m.spender = Address::repeat_byte(1), Reason::PERMIT2_SPENDER),
+            (|m| m.witness.to = Address::repeat_byte(1), Reason::PERMIT2_RECIPIENT),
+            (|m| m.permitted.token = Address::repeat_byte(1), Reason::PERMIT2_TOKEN),
+            (|m| m.permitted.amount = U256::from(1), Reason::PERMIT2_AMOUNT),
+            (|m| m.witness.validAfter = U256::MAX, Reason::PERMIT2_NOT_YET_VALID),
+            (|m| m.deadline = U256::from(MOMENT.now.0), Reason::PERMIT2_DEADLINE),
+        ];
+        for (change, reason) in cases {
+            let mut wrong = message();
+            change(&mut wrong);
+            assert_eq!(inspect(&wrong), Err(reason.clone()), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_of_the_other_method_is_refused() {
+        let eip3009 = json!({"signature": "0x", "authorization": {}});
+        let mut terms = testing::terms();
+        terms.extra.insert("assetTransferMethod".into(), "permit2".into());
+        let inspected = ExactEvm.inspect(&terms, eip3009.as_object().unwrap(), MOMENT);
+        assert_eq!(inspected, Err(Reason::INVALID_PAYLOAD));
+    }
+}
