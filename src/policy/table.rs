@@ -32,4 +32,9 @@ impl RouteTable {
     pub fn find(&self, _facts: &RouteFacts<'_>) -> Result<&Arc<Route>, RouteError> {
         Ok(&self.default)
     }
+
+    /// All routes.
+    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
+        std::iter::once(&self.default)
+    }
 }

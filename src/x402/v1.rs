@@ -7,17 +7,12 @@ use serde_json::{Map, Value, json};
 
 use super::types::PaymentRequirements;
 
-/// A v1 `accepts` entry. `resource` is left to the request: it is its URL.
+/// A v1 `accepts` entry without `resource`, which is the URL of the request and added to it.
 ///
 /// Returns `None` when v1 cannot express the terms: a network without a v1 name, or an `exact`
 /// EVM entry without the token's EIP-712 domain.
 #[must_use]
-pub fn requirements(
-    terms: &PaymentRequirements,
-    resource: &str,
-    description: &str,
-    mime_type: &str,
-) -> Option<Value> {
+pub fn requirements(terms: &PaymentRequirements, description: &str, mime_type: &str) -> Option<Value> {
     let network = terms.network.v1_name()?;
     if terms.scheme != "exact" {
         return None;
@@ -37,7 +32,6 @@ pub fn requirements(
         "scheme": terms.scheme,
         "network": network,
         "maxAmountRequired": terms.amount,
-        "resource": resource,
         "description": description,
         "mimeType": mime_type,
         "payTo": terms.pay_to,
@@ -65,7 +59,7 @@ mod tests {
 
     #[test]
     fn an_entry_has_every_member_that_strict_clients_need_and_no_null() {
-        let entry = requirements(&terms(), "https://example.com/a", "", "").unwrap();
+        let entry = requirements(&terms(), "", "").unwrap();
         let members: Vec<&str> = entry.as_object().unwrap().keys().map(String::as_str).collect();
         for member in
             ["asset", "description", "extra", "maxAmountRequired", "maxTimeoutSeconds", "mimeType", "network"]
@@ -87,7 +81,7 @@ mod tests {
         let mut permit2 = terms();
         permit2.extra.insert("assetTransferMethod".into(), "permit2".into());
         for terms in [other_scheme, other_network, no_domain, permit2] {
-            assert_eq!(requirements(&terms, "https://example.com/", "", ""), None);
+            assert_eq!(requirements(&terms, "", ""), None);
         }
     }
 }

@@ -1,0 +1,19 @@
+//! The life of one payment: admitted, claimed, verified, settled, or refused.
+//!
+//! [`Gate::admit`] alone makes a [`Permit`]; only a permit can be settled, and dropping one gives
+//! its claim back. The world is reached through the contracts of `facilitator` and `ledger` and
+//! through a [`Clock`](crate::clock::Clock).
+
+mod challenge;
+mod gate;
+mod offers;
+mod permit;
+mod refusal;
+mod settle;
+
+pub use challenge::{Challenge, Resource};
+pub use gate::{Admission, Gate, GateParts, PaymentHeader};
+pub use offers::{LiveAccept, LiveOffer, OfferBook};
+pub use permit::Permit;
+pub use refusal::Refusal;
+pub use settle::Receipt;

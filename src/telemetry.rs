@@ -1,0 +1,231 @@
+//! What operators see: the log's set-up, and the metrics with their label sets.
+//!
+//! Labels are bounded: route names come from the configuration, everything else from enums in the
+//! code. Nothing a client sends becomes a label.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::Arc;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Outcome {
+    /// Forwarded unpaid.
+    #[default]
+    Free,
+    /// A CORS preflight, passed on unpaid.
+    Preflight,
+    /// Challenged: no payment came.
+    Challenged,
+    /// Paid for and delivered.
+    Paid,
+    /// Admitted for a payment, and not charged because the origin did not succeed.
+    NotCharged,
+    /// The payment was refused.
+    PaymentRefused,
+    /// Settlement was asked for and its outcome is not known.
+    Unresolved,
+    /// Nobody could verify or settle.
+    Unavailable,
+    /// The route is closed.
+    Denied,
+    /// The request could not be understood.
+    BadRequest,
+    /// The origin could not be reached or broke off.
+    UpstreamFailed,
+    /// The client left before the answer was complete.
+    ClientLeft,
+}
+
+impl Outcome {
+    /// Label and log text.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Free => "free",
+            Self::Preflight => "preflight",
+            Self::Challenged => "challenged",
+            Self::Paid => "paid",
+            Self::NotCharged => "not_charged",
+            Self::PaymentRefused => "payment_refused",
+            Self::Unresolved => "unresolved",
+            Self::Unavailable => "unavailable",
+            Self::Denied => "denied",
+            Self::BadRequest => "bad_request",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::ClientLeft => "client_left",
+        }
+    }
+}
+
+impl EncodeLabelValue for Outcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.label(), encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    route: Arc<str>,
+    outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RevenueLabels {
+    route: Arc<str>,
+    network: String,
+    asset: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    facilitator: String,
+    call: &'static str,
+    result: &'static str,
+}
+
+/// Every metric of the gateway.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Histogram,
+    revenue: Family<RevenueLabels, Counter<f64, AtomicU64>>,
+    calls: Family<CallLabels, Histogram>,
+    in_flight: Gauge,
+    settling: Gauge,
+    claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
+}
+
+fn call_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 17))
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("tollgate");
+        let requests = Family::default();
+        let request_seconds = Histogram::new(exponential_buckets(0.0005, 2.0, 17));
+        let revenue = Family::default();
+        let calls = Family::<CallLabels, Histogram>::new_with_constructor(call_histogram);
+        let (in_flight, settling, claims) = (Gauge::default(), Gauge::default(), Family::default());
+        registry.register("requests", "Requests by route and outcome", requests.clone());
+        registry.register_with_unit(
+            "request_duration",
+            "Time from a request's head to the end of its answer",
+            Unit::Seconds,
+            request_seconds.clone(),
+        );
+        registry.register(
+            "revenue_atomic_units",
+            "Amounts settled, in atomic units of the asset",
+            revenue.clone(),
+        );
+        registry.register_with_unit(
+            "facilitator_call_duration",
+            "Calls to facilitators",
+            Unit::Seconds,
+            calls.clone(),
+        );
+        registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
+        registry.register("settlements_in_flight", "Settlements under way", settling.clone());
+        registry.register("payments_held", "Payments in the ledger by state", claims.clone());
+        Self { registry, requests, request_seconds, revenue, calls, in_flight, settling, claims }
+    }
+}
+
+impl Metrics {
+    /// Counts a request that ended.
+    pub fn request(&self, route: &Arc<str>, outcome: Outcome, took: Duration) {
+        let labels = RequestLabels { route: Arc::clone(route), outcome };
+        self.requests.get_or_create(&labels).inc();
+        self.request_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Adds to the revenue. The counter is a float, as Prometheus' are; exact sums come from the log.
+    pub fn revenue(&self, route: &Arc<str>, network: &str, asset: &str, amount: f64) {
+        let labels =
+            RevenueLabels { route: Arc::clone(route), network: network.to_owned(), asset: asset.to_owned() };
+        self.revenue.get_or_create(&labels).inc_by(amount);
+    }
+
+    /// Counts a call to a facilitator.
+    pub fn call(&self, facilitator: &str, call: &'static str, result: &'static str, took: Duration) {
+        let labels = CallLabels { facilitator: facilitator.to_owned(), call, result };
+        self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Requests being answered.
+    #[must_use]
+    pub const fn in_flight(&self) -> &Gauge {
+        &self.in_flight
+    }
+
+    /// Writes down what is only known when asked.
+    pub fn observe(&self, settling: usize, claims: &[(&'static str, usize)]) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.settling.set(number(settling));
+        for (state, count) in claims {
+            self.claims.get_or_create(&vec![("state", *state)]).set(number(*count));
+        }
+    }
+
+    /// The text that Prometheus scrapes (OpenMetrics 1.0).
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut page = String::new();
+        // Writing to a String cannot fail.
+        let _ = text::encode(&mut page, &self.registry);
+        page
+    }
+}
+
+/// Sets the log up: one line per event on standard error, text or JSON.
+///
+/// `RUST_LOG` overrides the level, as operators of Rust programs expect.
+pub fn log(json: bool, level: tracing::Level) {
+    use tracing_subscriber::EnvFilter;
+    let default = format!("warn,tollgate={}", level.as_str().to_lowercase());
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second set-up in the same process (tests) keeps the first.
+    let result = if json {
+        builder.json().flatten_event(true).with_current_span(false).try_init()
+    } else {
+        builder.with_target(false).try_init()
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "the log was set up before");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_are_rendered_with_their_labels() {
+        let metrics = Metrics::default();
+        metrics.request(&"articles".into(), Outcome::Paid, Duration::from_millis(3));
+        metrics.revenue(&"articles".into(), "eip155:84532", "USDC", 10_000.0);
+        metrics.call("sandbox", "verify", "valid", Duration::from_millis(1));
+        metrics.observe(2, &[("claimed", 1)]);
+        let page = metrics.render();
+        for line in [
+            "tollgate_requests_total{route=\"articles\",outcome=\"paid\"} 1",
+            "tollgate_revenue_atomic_units_total{route=\"articles\",network=\"eip155:84532\",asset=\"USDC\"} 10000.0",
+            "tollgate_settlements_in_flight 2",
+            "tollgate_payments_held{state=\"claimed\"} 1",
+            "# EOF",
+        ] {
+            assert!(page.contains(line), "{line} is missing in:\n{page}");
+        }
+    }
+}
