@@ -1,3 +1,4 @@
 //! The only module that knows Pingora.
 
+pub mod paywall;
 pub mod settings;
