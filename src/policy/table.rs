@@ -37,4 +37,9 @@ impl RouteTable {
     pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
         std::iter::once(&self.default)
     }
+
+    /// x
+    pub fn default_route(&self) -> &Arc<Route> {
+        &self.default
+    }
 }
