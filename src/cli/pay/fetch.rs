@@ -38,21 +38,35 @@ pub(super) struct NoAnswer {
 }
 
 impl Fetcher {
-    /// A client that waits `timeout` seconds for an answer and for each piece of a body.
-    pub(super) fn new(timeout_seconds: u64) -> Result<Self, Stop> {
+    /// A client for `url` that waits `timeout_seconds` for an answer and for each piece of a body.
+    ///
+    /// # Errors
+    /// The system has no certificates to check a server's with, and `url` needs them.
+    pub(super) fn new(url: &Url, timeout_seconds: u64) -> Result<Self, Stop> {
         let timeout = Duration::from_secs(timeout_seconds);
         let connect_timeout = Duration::from_secs(timeout_seconds.min(CONNECT_SECONDS_MAX));
-        let client = Client::builder()
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .connect_timeout(connect_timeout)
-            .read_timeout(timeout)
-            // A kept connection may be closed just as the payment is sent, and would leave it open
-            // whether the server read it.
-            .pool_max_idle_per_host(0)
-            .build()
-            .map_err(|error| Stop::new(Exit::Failed, format!("cannot set up TLS: {}", causes(&error))))?;
+        let builder = || {
+            Client::builder()
+                .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(connect_timeout)
+                .read_timeout(timeout)
+                // A kept connection may be closed just as the payment is sent, and would leave it
+                // open whether the server read it.
+                .pool_max_idle_per_host(0)
+        };
+        let mut client = builder().build();
+        if client.is_err() && url.scheme() == "http" {
+            // A fresh system has no certificates of authorities; http:// needs none.
+            client = builder().tls_certs_only([]).build();
+        }
+        let client = client.map_err(|error| {
+            Stop::new(
+                Exit::Failed,
+                format!("cannot set up TLS (is ca-certificates installed?): {}", causes(&error)),
+            )
+        })?;
         Ok(Self { client, timeout, connect_timeout })
     }
 

@@ -119,7 +119,7 @@ async fn fetch_and_pay(
     // Everything that can be wrong on this side is found before anything is sent.
     let request = arguments.request()?;
     let payer = if keys.is_given() { Some(keys.load()?) } else { None };
-    let fetcher = Fetcher::new(arguments.timeout)?;
+    let fetcher = Fetcher::new(&arguments.url, arguments.timeout)?;
     let (url, mut response) = fetcher.unpaid(&request, &arguments.url, console).await?;
     if response.status() != StatusCode::PAYMENT_REQUIRED {
         let mut output = open(arguments, stdout)?;

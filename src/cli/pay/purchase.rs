@@ -161,7 +161,10 @@ impl Purchase<'_> {
             Money::Moved => {
                 console.field("paid", &known.map_or_else(|| price.clone(), |receipt| self.moved(receipt)));
             }
-            Money::NotMoved => console.field("not paid", "no money moved"),
+            Money::NotMoved if known.is_some() => {
+                console.field("not paid", "no money moved, says the server");
+            }
+            Money::NotMoved => console.field("not paid", "no money moved: the payment never left"),
             Money::Untold => {
                 console.field("no receipt", &format!("nothing says that money moved, but {held}"));
             }

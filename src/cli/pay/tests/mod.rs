@@ -148,7 +148,7 @@ async fn a_refused_payment_is_explained_and_said_to_have_moved_nothing() {
             ran.field("reason"),
             Some("insufficient_funds: the paying account holds too little of the token")
         );
-        assert_eq!(ran.field("not paid"), Some("no money moved"));
+        assert_eq!(ran.field("not paid"), Some("no money moved, says the server"));
     }
 }
 
