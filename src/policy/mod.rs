@@ -11,3 +11,9 @@ pub use offer::{Accept, FacilitatorId, Offer, SettleWhen, V1Mode};
 pub use path::{PathError, RoutePath};
 pub use route::{Decision, PathPattern, Route, RouteFacts, UpstreamId};
 pub use table::{RouteError, RouteTable};
+
+/// x
+#[must_use]
+pub fn normalise_host(text: &str) -> Option<std::borrow::Cow<'_, str>> {
+    Some(text.into())
+}
