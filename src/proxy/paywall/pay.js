@@ -185,7 +185,9 @@ function replaceDocument(html, response) {
   const nonces = [...policy.matchAll(/'nonce-([^']+)'/g)].map((match) => match[1]);
   const isAllowed = (tag) => nonces.length === 0 || nonces.some((nonce) => tag.includes(nonce));
   const page = html.replace(/<script(?=[\s/>])[^>]*/gi, (tag) => {
-    return isAllowed(tag) ? `<script nonce=${pageNonce} ${tag.slice("<script".length)}` : tag;
+    // A script with two nonces counts as one without any.
+    const attributes = tag.slice("<script".length).replace(/\snonce\s*=\s*(?:"[^"]*"|'[^']*'|[^\s>]+)/gi, "");
+    return isAllowed(tag) ? `<script nonce=${pageNonce} ${attributes}` : tag;
   });
   const metas = policy.split(",").filter((part) => part.trim() !== "").map((part) => {
     const extended = part.replace(/'nonce-[^']+'/g, (source) => `${source} 'nonce-${pageNonce}'`);
