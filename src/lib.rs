@@ -1,5 +1,6 @@
 //! tollgate: a reverse proxy that puts an x402 paywall in front of an existing site.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod demo;

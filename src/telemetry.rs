@@ -177,7 +177,7 @@ impl Metrics {
         }
     }
 
-    /// The text that Prometheus scrapes (OpenMetrics 1.0).
+    /// The text that Prometheus scrapes (`OpenMetrics` 1.0).
     #[must_use]
     pub fn render(&self) -> String {
         let mut page = String::new();

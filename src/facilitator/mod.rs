@@ -3,6 +3,7 @@
 //! The contract separates *told no* from *answer lost*, because only the first makes it safe to
 //! give a payment back to its payer.
 
+mod sandbox;
 pub mod settings;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use self::sandbox::Sandbox;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Supported, VerifyResponse};
 

@@ -198,3 +198,101 @@ impl V1 {
         if entries.is_empty() { None } else { Some(Self { entries }) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Accept, FacilitatorId, SettleWhen};
+    use crate::x402::{ResourceInfo, header};
+    use proptest::prelude::*;
+
+    const ORIGIN: &str = "https://shop.example";
+
+    fn offer(v1: V1Mode, description: Option<&str>) -> Offer {
+        let requirements = crate::scheme::testing::terms();
+        let facilitator = FacilitatorId(0);
+        let accept = Accept { requirements, facilitator, symbol: "USDC".into(), decimals: 6, v1: true };
+        let resource =
+            ResourceInfo { description: description.map(str::to_owned), ..ResourceInfo::default() };
+        let (accepts, extensions) = (vec![accept], serde_json::Map::new());
+        Offer { index: 0, accepts, resource, extensions, settle: SettleWhen::BeforeResponse, v1 }
+    }
+
+    fn challenge(offer: &Offer) -> Challenge {
+        let terms: Vec<_> = offer.accepts.iter().map(|accept| &accept.requirements).collect();
+        Challenge::prepare(offer, ORIGIN, &terms, &terms)
+    }
+
+    fn decoded(value: &str) -> Value {
+        Value::Object(header::decode(value.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn the_header_is_what_the_specification_says() {
+        let challenge = challenge(&offer(V1Mode::Both, Some("An \"article\"")));
+        let value = challenge.header(&Resource::new(ORIGIN, "/a/b", "q=1")).unwrap();
+        assert_eq!(
+            decoded(&value),
+            json!({
+                "x402Version": 2,
+                "error": "Payment required",
+                "resource": {"url": "https://shop.example/a/b?q=1", "description": "An \"article\""},
+                "accepts": [crate::scheme::testing::terms()],
+            })
+        );
+        assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte)));
+    }
+
+    #[test]
+    fn the_body_is_one_that_strict_v1_clients_read() {
+        let challenge = challenge(&offer(V1Mode::Both, None));
+        let resource = Resource::new(ORIGIN, "/a", "");
+        let body = challenge.body(&resource, &Reason::PAYMENT_REQUIRED, None);
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["x402Version"], 1);
+        assert_eq!(body["error"], "X-PAYMENT header is required");
+        assert_eq!(body["accepts"][0]["network"], "base-sepolia");
+        assert_eq!(body["accepts"][0]["resource"], "https://shop.example/a");
+        assert_eq!(body["accepts"][0]["description"], "");
+        let refused = challenge.body(&resource, &Reason::EVM_VALUE, Some("0xa"));
+        let refused: Value = serde_json::from_slice(&refused).unwrap();
+        assert_eq!(refused["error"], Reason::EVM_VALUE.as_str());
+        assert_eq!(refused["payer"], "0xa");
+    }
+
+    #[test]
+    fn a_route_may_speak_one_generation_alone() {
+        let resource = Resource::new(ORIGIN, "/a", "");
+        let off = challenge(&offer(V1Mode::Off, None));
+        assert_eq!(off.body(&resource, &Reason::PAYMENT_REQUIRED, None), "{}");
+        assert!(off.header(&resource).is_some());
+        let only = challenge(&offer(V1Mode::Only, None));
+        assert!(only.body(&resource, &Reason::PAYMENT_REQUIRED, None).len() > 2);
+        assert_eq!(only.header(&resource), None);
+    }
+
+    #[test]
+    fn terms_that_v1_cannot_express_leave_an_empty_object_and_never_an_empty_list() {
+        let offer = offer(V1Mode::Both, None);
+        let terms: Vec<_> = offer.accepts.iter().map(|accept| &accept.requirements).collect();
+        let challenge = Challenge::prepare(&offer, ORIGIN, &terms, &[]);
+        assert_eq!(challenge.body(&Resource::new(ORIGIN, "/", ""), &Reason::NO_MATCH, None), "{}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_url_makes_a_header_that_reads_back(
+            path in "/[ -~]{0,40}", query in "\\PC{0,40}", description in proptest::option::of(".{0,20}")
+        ) {
+            let challenge = challenge(&offer(V1Mode::Both, description.as_deref()));
+            let resource = Resource::new(ORIGIN, &path, &query);
+            let fast = decoded(&challenge.header(&resource).unwrap());
+            let slow = decoded(&challenge.header_with(&resource, &Reason::PAYMENT_REQUIRED).unwrap());
+            prop_assert_eq!(&fast, &slow);
+            prop_assert_eq!(fast["resource"]["url"].as_str().unwrap(), resource.url());
+            let body = challenge.body(&resource, &Reason::PAYMENT_REQUIRED, None);
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            prop_assert_eq!(body["accepts"][0]["resource"].as_str().unwrap(), resource.url());
+        }
+    }
+}

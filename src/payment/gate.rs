@@ -187,7 +187,7 @@ impl Gate {
             Ok(Claimed::Held(PaymentState::Claimed | PaymentState::Settling | PaymentState::Settled)) => {
                 Err(Refusal::AlreadyUsed)
             }
-            Err(error) => Err(self.0.ledger_refusal(&error)),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -225,6 +225,12 @@ impl Gate {
     }
 }
 
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::Unavailable { cause: error.to_string(), retry_after: RETRY_SOON }
+    }
+}
+
 impl Shared {
     pub(super) fn facilitator(&self, id: FacilitatorId) -> &dyn Facilitator {
         // The configuration gives every offer one of its own facilitators.
@@ -240,9 +246,5 @@ impl Shared {
         if let Err(error) = self.ledger.release(id).await {
             tracing::error!(payment = %id, %error, "a payment could not be given back");
         }
-    }
-
-    pub(super) fn ledger_refusal(&self, error: &LedgerError) -> Refusal {
-        Refusal::Unavailable { cause: error.to_string(), retry_after: RETRY_SOON }
     }
 }

@@ -10,6 +10,8 @@ mod offers;
 mod permit;
 mod refusal;
 mod settle;
+#[cfg(test)]
+mod tests;
 
 pub use challenge::{Challenge, Resource};
 pub use gate::{Admission, Gate, GateParts, PaymentHeader};

@@ -107,7 +107,7 @@ impl OfferBook {
 impl Known {
     fn remember(&mut self, supported: &Supported) {
         for kind in &supported.kinds {
-            let members = scheme::find(&kind.scheme, &kind.network).from_facilitator();
+            let members = scheme::find(&kind.scheme, &kind.network).advertised_extra();
             for member in members {
                 let Some(value) = kind.extra.get(*member) else { continue };
                 let key = (kind.scheme.clone(), kind.network.to_string(), (*member).to_owned());
@@ -186,7 +186,7 @@ impl LiveAccept {
         let v2_kind = known.supported.kind(Version::V2, name, network);
         let kind = v2_kind.or(v1_kind)?;
         let mut earlier = Vec::new();
-        for member in scheme.from_facilitator() {
+        for member in scheme.advertised_extra() {
             // Written by the operator, it stands; otherwise the offer cannot be made without it.
             if requirements.extra.contains_key(*member) {
                 continue;

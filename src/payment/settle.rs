@@ -62,7 +62,7 @@ async fn drive(
 ) -> Result<SettleResponse, Refusal> {
     if let Err(error) = shared.ledger.settling(id).await {
         shared.release(id).await;
-        return Err(shared.ledger_refusal(&error));
+        return Err(error.into());
     }
     let facilitator = shared.facilitator(facilitator);
     let mut outcome = facilitator.settle(request).await;

@@ -35,12 +35,8 @@ impl Scheme for ExactSvm {
         network.namespace() == "solana"
     }
 
-    fn from_facilitator(&self) -> &'static [&'static str] {
+    fn advertised_extra(&self) -> &'static [&'static str] {
         &["feePayer"]
-    }
-
-    fn dynamic_extra(&self) -> &'static [&'static str] {
-        &["recentBlockhash", "lastValidBlockHeight"]
     }
 
     fn inspect(

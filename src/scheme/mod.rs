@@ -64,12 +64,7 @@ pub trait Scheme: Send + Sync + fmt::Debug {
 
     /// Members of `extra` that the facilitator's `/supported` must provide before the scheme can be
     /// offered. Facilitators rotate them, so any recently advertised value is accepted.
-    fn from_facilitator(&self) -> &'static [&'static str] {
-        &[]
-    }
-
-    /// Members of `extra` that clients may echo with values of their own.
-    fn dynamic_extra(&self) -> &'static [&'static str] {
+    fn advertised_extra(&self) -> &'static [&'static str] {
         &[]
     }
 

@@ -43,6 +43,8 @@ reasons! {
     EVM_VALID_BEFORE = "invalid_exact_evm_payload_authorization_valid_before";
     /// The authorization is not valid yet.
     EVM_VALID_AFTER = "invalid_exact_evm_payload_authorization_valid_after";
+    /// The authorization was used or cancelled before.
+    EVM_NONCE_USED = "invalid_exact_evm_nonce_already_used";
     /// Permit2: the spender is not the x402 proxy contract.
     PERMIT2_SPENDER = "invalid_permit2_spender";
     /// Permit2: the witness pays somebody else.

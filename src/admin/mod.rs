@@ -1,0 +1,106 @@
+//! The operator's private address: `/healthz`, `/readyz` and `/metrics`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::ledger::{Ledger, PaymentState};
+use crate::payment::Gate;
+use crate::policy::RouteTable;
+use crate::telemetry::Metrics;
+
+/// What the admin address looks at.
+pub struct Admin {
+    /// Decides whether offers can be settled.
+    pub gate: Gate,
+    /// Routes, for readiness.
+    pub routes: Arc<RouteTable>,
+    /// Claims, for metrics.
+    pub ledger: Arc<dyn Ledger>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Listeners that must answer before the gateway is ready.
+    pub listeners: Vec<SocketAddr>,
+    /// Set when shutdown begins: not ready any more.
+    pub closing: Arc<AtomicBool>,
+}
+
+/// Serves the admin address until the process ends.
+///
+/// # Errors
+/// Whatever the listener reports.
+pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(admin);
+    axum::serve(listener, router).await
+}
+
+async fn index() -> &'static str {
+    "tollgate admin\n\n/healthz  the process runs\n/readyz   listeners answer and priced routes can be paid\n\
+     /metrics  OpenMetrics\n"
+}
+
+/// Ready means: clients can connect, and every priced route can take payments.
+async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
+    if admin.closing.load(Ordering::Acquire) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".to_owned());
+    }
+    for listener in &admin.listeners {
+        let connect = TcpStream::connect(reachable(*listener));
+        if !matches!(tokio::time::timeout(Duration::from_secs(1), connect).await, Ok(Ok(_))) {
+            return (StatusCode::SERVICE_UNAVAILABLE, format!("{listener} does not answer yet\n"));
+        }
+    }
+    let unpayable: Vec<&str> = admin
+        .routes
+        .routes()
+        .filter(|route| route.offer().is_some() && admin.gate.offer(route).is_none())
+        .map(|route| route.name.as_str())
+        .collect();
+    if unpayable.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        let routes = unpayable.join(", ");
+        (StatusCode::SERVICE_UNAVAILABLE, format!("no facilitator is known to settle: {routes}\n"))
+    }
+}
+
+/// Where a listener on every address can be reached from here.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    match listener {
+        SocketAddr::V4(address) if address.ip().is_unspecified() => ([127, 0, 0, 1], address.port()).into(),
+        SocketAddr::V6(address) if address.ip().is_unspecified() => {
+            (std::net::Ipv6Addr::LOCALHOST, address.port()).into()
+        }
+        address => address,
+    }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    let claims: Vec<_> =
+        admin.ledger.counts().await.into_iter().map(|(state, count)| (state_label(state), count)).collect();
+    admin.metrics.observe(admin.gate.settling(), &claims);
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], admin.metrics.render())
+}
+
+const fn state_label(state: PaymentState) -> &'static str {
+    match state {
+        PaymentState::Claimed => "claimed",
+        PaymentState::Settling => "settling",
+        PaymentState::Settled => "settled",
+        PaymentState::Unresolved => "unresolved",
+    }
+}

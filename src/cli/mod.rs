@@ -1,0 +1,137 @@
+//! The command line: one file per command.
+
+mod pay;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A paywall in front of an existing site: answers unpaid requests with an x402 offer, has
+/// payments verified and settled, and forwards what is free or paid.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, args_conflicts_with_subcommands = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: RunArguments,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  tollgate                                          run with ./gateway.toml
+  tollgate run -c /etc/tollgate/gateway.toml        run with another configuration
+  tollgate check                                    report every mistake in ./gateway.toml
+  tollgate explain GET /articles/one                say which route applies and what it costs
+  tollgate pay http://127.0.0.1:8402/articles/one   fetch a page and pay for it";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway (also without any command)
+    Run(RunArguments),
+    /// Report every mistake in a configuration, and what to write instead
+    Check(CheckArguments),
+    /// Say which route a request matches, why, and what it would be answered
+    Explain(ExplainArguments),
+    /// Fetch a URL and pay for it if it asks for payment
+    Pay(Box<pay::Arguments>),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate run
+  tollgate run -c /etc/tollgate/gateway.toml")]
+pub(crate) struct RunArguments {
+    /// Configuration to run on
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate check
+  tollgate check /etc/tollgate/gateway.toml")]
+pub(crate) struct CheckArguments {
+    /// Configuration to check
+    #[arg(value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) file: PathBuf,
+}
+
+/// Arguments of `explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  tollgate explain GET /articles/one
+  tollgate explain POST https://api.example.com/v1/search -H 'X-Tier: bulk'")]
+pub(crate) struct ExplainArguments {
+    /// Method of the request, such as GET
+    #[arg(value_name = "METHOD")]
+    pub(crate) method: String,
+    /// URL or path of the request
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+    /// Header of the request; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Configuration to explain
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) config: PathBuf,
+}
+
+/// Reads the command line and runs the command; wrong usage ends the process with code 2.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Run(cli.run)) {
+        Command::Run(arguments) => not_linked("run", &arguments.config),
+        Command::Check(arguments) => not_linked("check", &arguments.file),
+        Command::Explain(arguments) => not_linked("explain", &arguments.config),
+        Command::Pay(arguments) => pay::run(&arguments),
+    }
+}
+
+fn not_linked(command: &str, file: &std::path::Path) -> ExitCode {
+    eprintln!("tollgate: `{command}` ({}) is not linked into this build", file.display());
+    ExitCode::from(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_the_gateway_runs_on_the_local_configuration() {
+        let cli = Cli::try_parse_from(["tollgate"]).unwrap();
+        assert!(cli.command.is_none());
+        assert_eq!(cli.run.config, PathBuf::from("gateway.toml"));
+        let cli = Cli::try_parse_from(["tollgate", "-c", "other.toml"]).unwrap();
+        assert_eq!(cli.run.config, PathBuf::from("other.toml"));
+        let cli = Cli::try_parse_from(["tollgate", "run", "--config", "other.toml"]).unwrap();
+        assert!(
+            matches!(cli.command, Some(Command::Run(arguments)) if arguments.config.as_os_str() == "other.toml")
+        );
+    }
+
+    #[test]
+    fn explain_takes_a_request_as_curl_does() {
+        let line =
+            ["tollgate", "explain", "GET", "/a?b=c", "-H", "X-Tier: bulk", "-H", "A: b", "-c", "g.toml"];
+        let Some(Command::Explain(arguments)) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not explain");
+        };
+        assert_eq!((arguments.method.as_str(), arguments.url.as_str()), ("GET", "/a?b=c"));
+        assert_eq!(arguments.headers, ["X-Tier: bulk", "A: b"]);
+        assert_eq!(arguments.config, PathBuf::from("g.toml"));
+    }
+}

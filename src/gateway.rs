@@ -1,0 +1,293 @@
+//! The wiring: a configuration becomes a running gateway.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::{self, Admin};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::facilitator::settings::FacilitatorSettings;
+use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
+use crate::ledger::MemoryLedger;
+use crate::payment::{Gate, GateParts, OfferBook};
+use crate::policy::FacilitatorId;
+use crate::proxy::{self, Paywall, PaywallParts};
+use crate::telemetry::Metrics;
+
+/// Times Pingora may try to reach an upstream for one request.
+const MAX_RETRIES: usize = 4;
+/// Idle upstream connections kept, for all upstreams together.
+const UPSTREAM_POOL: usize = 1024;
+/// How often it is asked what a facilitator supports, once it is known.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address is in use, or not this machine's.
+    #[error("cannot listen on {address}: {cause}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        cause: io::Error,
+    },
+    /// The system gave no runtime.
+    #[error("cannot start the runtime: {0}")]
+    Runtime(io::Error),
+    /// A facilitator cannot be used as configured.
+    #[error("{0}")]
+    Facilitator(String),
+    /// An upstream cannot be used as configured.
+    #[error(transparent)]
+    Upstream(#[from] proxy::UpstreamError),
+    /// A certificate cannot be used.
+    #[error("{0}")]
+    Certificate(String),
+}
+
+/// A gateway that is ready to run.
+pub struct Gateway {
+    server: Server,
+    runtime: Runtime,
+    gate: Gate,
+    running: Arc<AtomicUsize>,
+    closing: Arc<AtomicBool>,
+    grace: Duration,
+}
+
+impl Gateway {
+    /// Builds everything, and starts what runs beside the proxy: settlements, the demo site, the
+    /// admin address, look-ups.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything listens for clients.
+    pub fn build(config: Config) -> Result<Self, StartError> {
+        for listener in &config.listeners {
+            // Pingora would panic later; this says what is wrong.
+            StdListener::bind(listener.address)
+                .map_err(|cause| StartError::Listen { address: listener.address, cause })?;
+        }
+        // Settlements must outlive Pingora's runtimes, which end abruptly.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("payments")
+            .enable_all()
+            .build()
+            .map_err(StartError::Runtime)?;
+        let metrics = Arc::new(Metrics::default());
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let facilitators = facilitators(&config, &clock, &metrics)?;
+        let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
+        runtime.block_on(observe_all(&offers, &facilitators));
+        let ledger = Arc::new(MemoryLedger::new(config.max_claims));
+        let gate = Gate::new(GateParts {
+            offers,
+            facilitators,
+            ledger: Arc::clone(&ledger) as _,
+            clock,
+            runtime: runtime.handle().clone(),
+            verify_in_flight: config.verify_in_flight,
+            origin_time_seconds: config.origin_time_seconds,
+        });
+        let demo = runtime.block_on(start_demo(&config))?;
+        let paywall = Paywall::new(PaywallParts {
+            gate: gate.clone(),
+            routes: Arc::clone(&config.routes),
+            upstreams: &config.upstreams,
+            demo,
+            public_url: config.public_url.clone(),
+            limits: config.limits,
+            cors: config.cors.clone(),
+            metrics: Arc::clone(&metrics),
+        })?;
+        runtime.spawn(paywall.resolver());
+        let (running, closing) = (paywall.running(), Arc::new(AtomicBool::new(false)));
+        if let Some(address) = config.admin {
+            let admin = Arc::new(Admin {
+                gate: gate.clone(),
+                routes: Arc::clone(&config.routes),
+                ledger,
+                metrics,
+                listeners: config.listeners.iter().map(|listener| listener.address).collect(),
+                closing: Arc::clone(&closing),
+            });
+            runtime.block_on(start_admin(address, admin))?;
+        }
+        let server = server(&config, paywall)?;
+        Ok(Self { server, runtime, gate, running, closing, grace: config.limits.shutdown_grace })
+    }
+
+    /// Runs until the process is told to stop, and returns when requests and settlements in flight
+    /// are finished or the grace period is over.
+    pub fn run(self) {
+        let Self { server, runtime, gate, running, closing, grace } = self;
+        let mut phases = server.watch_execution_phase();
+        let idle = {
+            let gate = gate.clone();
+            move || running.load(Ordering::Acquire) == 0 && gate.settling() == 0
+        };
+        // Pingora sleeps the whole grace period; nothing in flight is the better reason to end.
+        runtime.spawn(async move {
+            while let Ok(phase) = phases.recv().await {
+                if matches!(phase, ExecutionPhase::ShutdownGracePeriod) {
+                    while !idle() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                    tracing::info!("stopped: nothing in flight");
+                    std::process::exit(0);
+                }
+            }
+        });
+        server.run(RunArgs { shutdown_signal: Box::new(Signals { closing }) });
+        let deadline = Instant::now() + grace;
+        while gate.settling() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        if gate.settling() > 0 {
+            tracing::error!(settling = gate.settling(), "stopped with settlements under way");
+        }
+    }
+}
+
+/// Both usual signals stop gracefully.
+struct Signals {
+    closing: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let (Ok(mut terminate), Ok(mut interrupt)) =
+            (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
+            tracing::error!("signals cannot be received; stopping");
+            return ShutdownSignal::FastShutdown;
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        self.closing.store(true, Ordering::Release);
+        tracing::info!("stopping: no new connections, finishing what is in flight");
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+fn facilitators(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> Result<Vec<Arc<dyn Facilitator>>, StartError> {
+    let build = |settings: &FacilitatorSettings| -> Result<Arc<dyn Facilitator>, StartError> {
+        let inner: Arc<dyn Facilitator> = match settings {
+            FacilitatorSettings::Sandbox => {
+                Arc::new(Sandbox::new(Arc::clone(clock), config.sandbox_balance.clone()))
+            }
+            FacilitatorSettings::Http(settings) => Arc::new(
+                HttpFacilitator::new(settings.clone(), Arc::clone(clock)).map_err(StartError::Facilitator)?,
+            ),
+        };
+        Ok(Arc::new(Metered::new(inner, Arc::clone(metrics))))
+    };
+    let each = config.facilitators.iter().map(build).collect::<Result<Vec<_>, _>>()?;
+    let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
+        match members.as_slice() {
+            [only] => Arc::clone(&each[*only]),
+            several => {
+                Arc::new(Failover::new(several.iter().map(|index| Arc::clone(&each[*index])).collect()))
+            }
+        }
+    };
+    Ok(config.facilitator_groups.iter().map(group).collect())
+}
+
+/// Asks every facilitator what it supports: those inside the process at once, the others in tasks
+/// of their own, so that a facilitator that is down keeps nothing but its own routes waiting.
+async fn observe_all(offers: &Arc<OfferBook>, facilitators: &[Arc<dyn Facilitator>]) {
+    for (index, facilitator) in facilitators.iter().enumerate() {
+        let (offers, facilitator) = (Arc::clone(offers), Arc::clone(facilitator));
+        let id = FacilitatorId(index);
+        let mut task = tokio::spawn(async move {
+            let mut known = false;
+            loop {
+                let wait = match facilitator.supported().await {
+                    Ok(supported) => {
+                        if !known {
+                            tracing::info!(facilitator = facilitator.name(), kinds = supported.kinds.len(), "known");
+                            known = true;
+                        }
+                        offers.observe(id, supported);
+                        ASK_AGAIN
+                    }
+                    Err(unavailable) => {
+                        tracing::warn!(%unavailable, "what a facilitator supports is not known");
+                        unavailable.retry_after.clamp(Duration::from_secs(1), Duration::from_secs(30))
+                    }
+                };
+                tokio::time::sleep(wait).await;
+            }
+        });
+        // An answer that needs no network is there before the first client.
+        let _ = tokio::time::timeout(Duration::from_millis(20), &mut task).await;
+    }
+}
+
+async fn start_demo(config: &Config) -> Result<SocketAddr, StartError> {
+    use crate::proxy::settings::UpstreamAddress;
+    let wanted = SocketAddr::from(([127, 0, 0, 1], 0));
+    if !config.upstreams.iter().any(|upstream| upstream.address == UpstreamAddress::Demo) {
+        return Ok(wanted);
+    }
+    let failed = |cause| StartError::Listen { address: wanted, cause };
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    tokio::spawn(async move {
+        if let Err(error) = crate::demo::serve(listener).await {
+            tracing::error!(%error, "the demo site stopped");
+        }
+    });
+    Ok(address)
+}
+
+async fn start_admin(address: SocketAddr, admin: Arc<Admin>) -> Result<(), StartError> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
+    tokio::spawn(async move {
+        if let Err(error) = admin::serve(listener, admin).await {
+            tracing::error!(%error, "the admin address stopped");
+        }
+    });
+    Ok(())
+}
+
+fn server(config: &Config, paywall: Paywall) -> Result<Server, StartError> {
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let conf = ServerConf {
+        threads,
+        max_retries: MAX_RETRIES,
+        upstream_keepalive_pool_size: UPSTREAM_POOL,
+        grace_period_seconds: Some(config.limits.shutdown_grace.as_secs()),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let conf = Arc::clone(&server.configuration);
+    let services =
+        proxy::services(paywall, &config.listeners, &conf).map_err(StartError::Certificate)?;
+    for service in services {
+        server.add_service(service);
+    }
+    Ok(server)
+}

@@ -1,0 +1,423 @@
+//! The gate's promises, with a scripted facilitator and a ledger in memory.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::{Admission, Gate, GateParts, OfferBook, PaymentHeader, Refusal, Resource};
+use crate::clock::{Clock, UnixSeconds};
+use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::ledger::{Ledger, MemoryLedger, PaymentState};
+use crate::policy::{
+    Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteTable, SettleWhen, UpstreamId, V1Mode,
+};
+use crate::scheme::testing::{MOMENT, payment, terms};
+use crate::x402::types::FacilitatorRequest;
+use crate::x402::{
+    PaymentRequirements, Reason, ResourceInfo, SettleResponse, Supported, SupportedKind, VerifyResponse,
+    Version, header,
+};
+
+const ORIGIN: &str = "https://shop.example";
+
+struct FixedClock;
+
+impl Clock for FixedClock {
+    fn now(&self) -> UnixSeconds {
+        MOMENT.now
+    }
+}
+
+/// Answers as scripted; without a script, everything is valid and settles.
+#[derive(Default)]
+struct Scripted {
+    verdicts: Mutex<VecDeque<Result<VerifyResponse, Unavailable>>>,
+    outcomes: Mutex<VecDeque<SettleOutcome>>,
+    verified: AtomicUsize,
+    settled: AtomicUsize,
+    seen: Mutex<Vec<Value>>,
+}
+
+fn settled() -> SettleOutcome {
+    SettleOutcome::Settled(crate::ledger::contract::response())
+}
+
+fn declined(reason: &str) -> SettleOutcome {
+    let network = terms().network;
+    SettleOutcome::Declined(SettleResponse::failed(&Reason::foreign(reason), None, &network))
+}
+
+fn unavailable() -> Unavailable {
+    let (facilitator, cause) = ("scripted".to_owned(), "scripted".to_owned());
+    Unavailable { facilitator, cause, retry_after: Duration::from_secs(1) }
+}
+
+#[async_trait]
+impl Facilitator for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn supported(&self) -> Result<Arc<Supported>, Unavailable> {
+        Ok(supported(&[Version::V1, Version::V2], &json!({})))
+    }
+
+    async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Unavailable> {
+        self.verified.fetch_add(1, Ordering::SeqCst);
+        self.seen.lock().unwrap().push(serde_json::from_slice(&request.body).unwrap());
+        let next = self.verdicts.lock().unwrap().pop_front();
+        next.unwrap_or(Ok(VerifyResponse::Valid { payer: None }))
+    }
+
+    async fn settle(&self, _request: &FacilitatorRequest) -> SettleOutcome {
+        self.settled.fetch_add(1, Ordering::SeqCst);
+        // Lets everything else that is ready run, so that overlapping uses would show.
+        tokio::task::yield_now().await;
+        let next = self.outcomes.lock().unwrap().pop_front();
+        next.unwrap_or_else(settled)
+    }
+}
+
+fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
+    let kind = |version: &Version| SupportedKind {
+        version: *version,
+        scheme: "exact".into(),
+        network: terms().network,
+        extra: extra.as_object().unwrap().clone(),
+    };
+    Arc::new(Supported { kinds: versions.iter().map(kind).collect(), ..Supported::default() })
+}
+
+struct Shop {
+    gate: Gate,
+    route: Arc<Route>,
+    offers: Arc<OfferBook>,
+    ledger: Arc<MemoryLedger>,
+    facilitator: Arc<Scripted>,
+}
+
+fn offer(requirements: PaymentRequirements, settle: SettleWhen) -> Offer {
+    let facilitator = FacilitatorId(0);
+    let accept = Accept { requirements, facilitator, symbol: "USDC".into(), decimals: 6, v1: true };
+    let bazaar = json!({"info": {"input": {"type": "http"}}, "schema": {}});
+    let extensions = [("bazaar".to_owned(), bazaar)].into_iter().collect();
+    let (accepts, resource) = (vec![accept], ResourceInfo::default());
+    Offer { index: 0, accepts, resource, extensions, settle, v1: V1Mode::Both }
+}
+
+fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
+    let route = Route {
+        name: "articles".into(),
+        hosts: vec![],
+        methods: vec![],
+        path: PathPattern::Any,
+        headers: vec![],
+        query: vec![],
+        decision: Decision::Paid(Box::new(offer(terms(), settle))),
+        upstream: UpstreamId(0),
+    };
+    let table = Arc::new(RouteTable::new(vec![], route));
+    let route = Arc::clone(table.default_route());
+    let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
+    offers.observe(FacilitatorId(0), supported(versions, &json!({})));
+    let ledger = Arc::new(MemoryLedger::new(capacity));
+    let facilitator = Arc::new(Scripted::default());
+    let gate = Gate::new(GateParts {
+        offers: Arc::clone(&offers),
+        facilitators: vec![Arc::clone(&facilitator) as _],
+        ledger: Arc::clone(&ledger) as _,
+        clock: Arc::new(FixedClock),
+        runtime: tokio::runtime::Handle::current(),
+        verify_in_flight: 1_000,
+        origin_time_seconds: MOMENT.margin_seconds,
+    });
+    Shop { gate, route, offers, ledger, facilitator }
+}
+
+fn usual() -> Shop {
+    shop(&[Version::V1, Version::V2], SettleWhen::BeforeResponse, 1_000)
+}
+
+impl Shop {
+    async fn admit(&self, version: Version, message: &Value) -> Admission {
+        let value = header::encode(message).unwrap();
+        let payment = PaymentHeader { version, value: value.as_bytes() };
+        let resource = Resource::new(ORIGIN, "/a", "");
+        self.gate.admit(&self.route, &resource, Some(payment)).await
+    }
+
+    async fn refusal(&self, message: &Value) -> Refusal {
+        match self.admit(Version::V2, message).await {
+            Admission::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn permit(&self, message: &Value) -> super::Permit {
+        match self.admit(Version::V2, message).await {
+            Admission::Paid(permit, _) => permit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn held(&self, state: PaymentState) -> usize {
+        self.ledger.counts().await.into_iter().filter(|(found, _)| *found == state).map(|(_, n)| n).sum()
+    }
+}
+
+fn v2(nonce: u8) -> Value {
+    json!({"x402Version": 2, "accepted": terms(), "payload": payment(nonce)})
+}
+
+fn v1(nonce: u8) -> Value {
+    json!({"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": payment(nonce)})
+}
+
+fn invalid(reason: Reason) -> Refusal {
+    Refusal::Invalid { reason, payer: None }
+}
+
+#[tokio::test]
+async fn one_payment_admits_one_of_a_hundred_concurrent_requests() {
+    let shop = Arc::new(usual());
+    let tasks: Vec<_> = (0..100)
+        .map(|_| {
+            let shop = Arc::clone(&shop);
+            tokio::spawn(async move { shop.admit(Version::V2, &v2(1)).await })
+        })
+        .collect();
+    let mut permits = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Admission::Paid(permit, _) => permits.push(permit),
+            Admission::Refused(refusal) => assert_eq!(refusal, Refusal::AlreadyUsed),
+            Admission::Free => panic!("a priced route let a request in free"),
+        }
+    }
+    assert_eq!(permits.len(), 1);
+    assert_eq!(shop.facilitator.verified.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_settled_payment_buys_nothing_more() {
+    let shop = usual();
+    let receipt = shop.gate.settle(shop.permit(&v2(1)).await).await.unwrap();
+    assert!(receipt.response.success);
+    assert_eq!(receipt.response.payer, Some(crate::scheme::testing::payer().to_string()));
+    assert_eq!(shop.refusal(&v2(1)).await, Refusal::AlreadyUsed);
+    // Not even when it comes in the other generation's clothes.
+    let again = shop.admit(Version::V1, &v1(1)).await;
+    assert!(matches!(again, Admission::Refused(Refusal::AlreadyUsed)), "{again:?}");
+    assert_eq!(shop.facilitator.settled.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_released_or_dropped_permit_gives_the_payment_back() {
+    let shop = usual();
+    let permit = shop.permit(&v2(1)).await;
+    shop.gate.release(permit).await;
+    drop(shop.permit(&v2(1)).await);
+    // The drop gives back in the background; this waits for it without a clock.
+    while shop.held(PaymentState::Claimed).await > 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(shop.permit(&v2(1)).await);
+}
+
+#[tokio::test]
+async fn a_payment_that_verification_refuses_can_be_presented_again() {
+    let shop = usual();
+    let no = VerifyResponse::Invalid { reason: Reason::INSUFFICIENT_FUNDS, payer: Some("0xa".into()) };
+    shop.facilitator.verdicts.lock().unwrap().extend([Ok(no), Err(unavailable())]);
+    let refused = Refusal::Invalid { reason: Reason::INSUFFICIENT_FUNDS, payer: Some("0xa".into()) };
+    assert_eq!(shop.refusal(&v2(1)).await, refused);
+    assert!(matches!(shop.refusal(&v2(1)).await, Refusal::Unavailable { .. }));
+    drop(shop.permit(&v2(1)).await);
+}
+
+#[tokio::test]
+async fn only_terms_that_are_offered_are_accepted() {
+    let shop = usual();
+    for (member, altered) in [
+        ("amount", json!("9999")),
+        ("amount", json!(10000)),
+        ("payTo", json!("0x0000000000000000000000000000000000000001")),
+        ("asset", json!("0x0000000000000000000000000000000000000001")),
+        ("network", json!("eip155:8453")),
+        ("scheme", json!("upto")),
+        ("maxTimeoutSeconds", json!(301)),
+        ("extra", json!({"name": "USD Coin", "version": "2"})),
+        ("extra", json!({"name": "USDC"})),
+        ("extra", json!("x")),
+    ] {
+        let mut message = v2(1);
+        message["accepted"][member] = altered;
+        assert_eq!(shop.refusal(&message).await, invalid(Reason::NO_MATCH), "{message}");
+    }
+    assert_eq!(shop.facilitator.verified.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn echoes_that_clients_are_known_to_send_are_accepted() {
+    let shop = usual();
+    let mut lower_case = v2(1);
+    lower_case["accepted"]["payTo"] = terms().pay_to.to_lowercase().into();
+    let mut with_more = v2(2);
+    with_more["accepted"]["extra"]["channelState"] = json!({});
+    let mut with_unknown = v2(3);
+    with_unknown["accepted"]["unknown"] = json!(1);
+    let mut with_echo = v2(4);
+    with_echo["extensions"] = json!({"bazaar": {"info": {"input": {"type": "http"}, "x": 1}}, "other": 1});
+    let mut with_resource = v2(5);
+    with_resource["resource"] = json!({"url": "https://shop.example/a"});
+    for message in [lower_case, with_more, with_unknown, with_echo, with_resource] {
+        drop(shop.permit(&message).await);
+    }
+    let seen = shop.facilitator.seen.lock().unwrap().clone();
+    let requirements = |index: usize| &seen[index]["paymentRequirements"];
+    // An echo that adds nothing is passed on to the letter; what a client adds is not.
+    assert_eq!(requirements(0)["payTo"], terms().pay_to.to_lowercase());
+    assert_eq!(*requirements(1), json!(terms()));
+    assert_eq!(*requirements(2), json!(terms()));
+}
+
+#[tokio::test]
+async fn an_altered_echo_of_an_extension_or_resource_is_refused() {
+    let shop = usual();
+    let mut altered = v2(1);
+    altered["extensions"] = json!({"bazaar": {"info": {"input": {"type": "mcp"}}}});
+    assert_eq!(shop.refusal(&altered).await, invalid(Reason::EXTENSION_ECHO_MISMATCH));
+    let mut elsewhere = v2(1);
+    elsewhere["resource"] = json!({"url": "https://shop.example/b"});
+    assert_eq!(shop.refusal(&elsewhere).await, invalid(Reason::NO_MATCH));
+}
+
+#[tokio::test]
+async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
+    let network = terms().network;
+    let pending =
+        || SettleOutcome::Pending(SettleResponse::failed(&Reason::SETTLEMENT_PENDING, None, &network));
+    let no = SettleResponse::failed(&Reason::foreign("no"), None, &network);
+    let down = Refusal::Unavailable {
+        cause: "facilitator scripted: scripted".into(),
+        retry_after: Duration::from_secs(1),
+    };
+    let failed = Refusal::SettlementFailed(Box::new(no));
+    let unresolved = || Some(Refusal::Unresolved);
+    let cases: Vec<(Vec<SettleOutcome>, Option<Refusal>, PaymentState, usize)> = vec![
+        (vec![settled()], None, PaymentState::Settled, 1),
+        (vec![declined("no")], Some(failed.clone()), PaymentState::Claimed, 1),
+        (vec![SettleOutcome::Unreachable(unavailable())], Some(down), PaymentState::Claimed, 1),
+        (vec![SettleOutcome::AnswerLost(unavailable())], unresolved(), PaymentState::Unresolved, 1),
+        (vec![declined("invalid_exact_evm_nonce_already_used")], unresolved(), PaymentState::Unresolved, 1),
+        (vec![pending(), settled()], None, PaymentState::Settled, 2),
+        (vec![pending(), declined("no")], Some(failed), PaymentState::Claimed, 2),
+        (vec![pending(), pending()], unresolved(), PaymentState::Unresolved, 2),
+        (
+            vec![pending(), SettleOutcome::Unreachable(unavailable())],
+            unresolved(),
+            PaymentState::Unresolved,
+            2,
+        ),
+    ];
+    for (outcomes, refusal, state, calls) in cases {
+        let shop = usual();
+        shop.facilitator.outcomes.lock().unwrap().extend(outcomes);
+        let result = shop.gate.settle(shop.permit(&v2(1)).await).await;
+        assert_eq!(result.err(), refusal);
+        assert_eq!(shop.facilitator.settled.load(Ordering::SeqCst), calls);
+        if state == PaymentState::Claimed {
+            drop(shop.permit(&v2(1)).await);
+        } else {
+            assert_eq!(shop.held(state).await, 1, "{state:?}");
+            let expected =
+                if state == PaymentState::Settled { Refusal::AlreadyUsed } else { Refusal::Unresolved };
+            assert_eq!(shop.refusal(&v2(1)).await, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn settlement_goes_on_when_its_caller_is_gone() {
+    let shop = usual();
+    let permit = shop.permit(&v2(1)).await;
+    let gate = shop.gate.clone();
+    let caller = tokio::spawn(async move { gate.settle(permit).await });
+    while shop.facilitator.settled.load(Ordering::SeqCst) == 0 {
+        tokio::task::yield_now().await;
+    }
+    caller.abort();
+    while shop.held(PaymentState::Settled).await == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(shop.gate.settling(), 0);
+}
+
+#[tokio::test]
+async fn a_payment_is_put_into_the_generation_the_facilitator_speaks() {
+    for (speaks, sent, version) in [
+        (Version::V2, v1(1), Version::V1),
+        (Version::V1, v2(1), Version::V2),
+        (Version::V2, v2(1), Version::V2),
+    ] {
+        let shop = shop(&[speaks], SettleWhen::BeforeResponse, 10);
+        let admitted = shop.admit(version, &sent).await;
+        assert!(matches!(admitted, Admission::Paid(..)), "{admitted:?}");
+        let seen = shop.facilitator.seen.lock().unwrap()[0].clone();
+        assert_eq!(seen["x402Version"], speaks.number());
+        assert_eq!(seen["paymentPayload"]["x402Version"], speaks.number());
+        assert_eq!(seen["paymentPayload"]["payload"], payment(1));
+        let amount = match speaks {
+            Version::V1 => &seen["paymentRequirements"]["maxAmountRequired"],
+            Version::V2 => &seen["paymentRequirements"]["amount"],
+        };
+        assert_eq!(amount, "10000");
+    }
+}
+
+#[tokio::test]
+async fn settling_before_the_request_needs_no_verification() {
+    let shop = shop(&[Version::V2], SettleWhen::BeforeRequest, 10);
+    let admitted = shop.admit(Version::V2, &v2(1)).await;
+    let Admission::Paid(permit, SettleWhen::BeforeRequest) = admitted else { panic!("{admitted:?}") };
+    shop.gate.settle(permit).await.unwrap();
+    assert_eq!(shop.facilitator.verified.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_admitted_while_it_is_not_known_who_settles() {
+    let shop = usual();
+    shop.offers.observe(FacilitatorId(0), Arc::new(Supported::default()));
+    assert!(matches!(shop.refusal(&v2(1)).await, Refusal::Unavailable { .. }));
+    let resource = Resource::new(ORIGIN, "/a", "");
+    let unpaid = shop.gate.admit(&shop.route, &resource, None).await;
+    assert!(matches!(unpaid, Admission::Refused(Refusal::Unavailable { .. })), "{unpaid:?}");
+}
+
+#[tokio::test]
+async fn a_full_ledger_admits_nothing() {
+    let shop = shop(&[Version::V2], SettleWhen::BeforeResponse, 1);
+    let _held = shop.permit(&v2(1)).await;
+    assert!(matches!(shop.refusal(&v2(2)).await, Refusal::Unavailable { .. }));
+}
+
+#[tokio::test]
+async fn a_payment_that_cannot_be_read_is_refused_with_a_reason() {
+    let shop = usual();
+    let resource = Resource::new(ORIGIN, "/a", "");
+    for (version, value, reason) in [
+        (Version::V2, "%%%", Reason::INVALID_PAYLOAD),
+        (Version::V2, "", Reason::INVALID_PAYLOAD),
+        (Version::V1, &header::encode(&v2(1)).unwrap(), Reason::INVALID_VERSION),
+        (Version::V2, &header::encode(&v1(1)).unwrap(), Reason::INVALID_VERSION),
+    ] {
+        let payment = PaymentHeader { version, value: value.as_bytes() };
+        let admitted = shop.gate.admit(&shop.route, &resource, Some(payment)).await;
+        let Admission::Refused(refusal) = admitted else { panic!("{admitted:?}") };
+        assert_eq!(refusal, invalid(reason));
+    }
+}

@@ -1,0 +1,68 @@
+//! What one request carries from one of Pingora's callbacks to the next.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::HeaderValue;
+
+use super::facts::Target;
+use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
+use crate::policy::Route;
+use crate::telemetry::Outcome;
+use crate::x402::Version;
+
+/// State of one request.
+pub struct RequestContext {
+    pub(super) started: Instant,
+    /// Set by `request_filter` for every request that is forwarded.
+    pub(super) plan: Option<Plan>,
+    pub(super) route: Option<Arc<Route>>,
+    pub(super) payment: Payment,
+    pub(super) outcome: Outcome,
+    /// For the log: why a request was refused, or what went wrong.
+    pub(super) detail: Option<String>,
+    /// Connection attempts that failed.
+    pub(super) connect_failures: u32,
+    /// Bytes of the request's body so far, and when the first came, for the minimum rate.
+    pub(super) body: Option<(Instant, usize)>,
+    /// Keeps the gauge of requests in flight right.
+    pub(super) _in_flight: super::InFlight,
+}
+
+/// Where a request goes, and as what.
+pub(super) struct Plan {
+    pub(super) route: Arc<Route>,
+    pub(super) target: Target,
+    pub(super) resource: Resource,
+    pub(super) route_header: HeaderValue,
+    pub(super) preflight: bool,
+}
+
+/// Where a request stands with its payment.
+pub(super) enum Payment {
+    /// None is needed, or none came.
+    None,
+    /// Admitted; to be settled when the origin succeeds.
+    Admitted(Permit),
+    /// Settled.
+    Settled(Box<Settled>),
+    /// Settlement did not succeed; the origin's answer is withheld.
+    Refused(Refusal, Version, Option<Arc<LiveOffer>>),
+}
+
+/// A settled payment with what the log, the metrics and the origin are told of it.
+pub(super) struct Settled {
+    pub(super) receipt: Receipt,
+    pub(super) id: crate::scheme::PaymentId,
+    pub(super) terms: crate::x402::PaymentRequirements,
+}
+
+impl Payment {
+    /// Whether money has moved, or may have.
+    pub(super) const fn is_past_settlement(&self) -> bool {
+        match self {
+            Self::None | Self::Admitted(_) => false,
+            Self::Settled(_) | Self::Refused(..) => true,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The head of an HTTP/1 request as bytes: where it ends, and whether its framing is beyond doubt.
+//!
+//! Pingora parses the head afterwards. This check comes first because Pingora tolerates what another
+//! server in the chain may read differently (RFC 9112 §2.2, §3.2, §6.1, §11.2), and because it
+//! knows no deadline for a whole head.
+
+/// What is known of the bytes that have arrived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// More bytes are needed.
+    Partial,
+    /// The head is complete.
+    Complete,
+    /// The head must not be acted on.
+    Refused(&'static str),
+}
+
+/// Looks at the bytes that have arrived. `searched` is how many of them were looked at before.
+pub(super) fn examine(bytes: &[u8], searched: usize) -> Head {
+    let from = searched.saturating_sub(3);
+    let Some(end) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") else {
+        return Head::Partial;
+    };
+    match check(&bytes[..from + end + 2]) {
+        Ok(()) => Head::Complete,
+        Err(reason) => Head::Refused(reason),
+    }
+}
+
+#[derive(Default)]
+struct Seen {
+    content_lengths: u32,
+    transfer_encodings: u32,
+    hosts: u32,
+}
+
+fn check(head: &[u8]) -> Result<(), &'static str> {
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let request_line = lines.next().and_then(|line| line.strip_suffix(b"\r")).ok_or("a bare line feed")?;
+    if request_line.contains(&b'\r') || request_line.contains(&0) {
+        return Err("a control character in the request line");
+    }
+    let mut seen = Seen::default();
+    for line in lines {
+        if line.is_empty() {
+            continue;
+        }
+        let line = line.strip_suffix(b"\r").ok_or("a bare line feed")?;
+        if line.contains(&b'\r') || line.contains(&0) {
+            return Err("a control character in a header");
+        }
+        check_field(line, &mut seen)?;
+    }
+    if seen.content_lengths + seen.transfer_encodings > 1 {
+        return Err("more than one length of the body");
+    }
+    if seen.hosts > 1 {
+        return Err("more than one Host");
+    }
+    if seen.hosts == 0 && request_line.ends_with(b" HTTP/1.1") {
+        return Err("no Host");
+    }
+    Ok(())
+}
+
+fn check_field(line: &[u8], seen: &mut Seen) -> Result<(), &'static str> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err("a folded header");
+    }
+    let colon = line.iter().position(|byte| *byte == b':').ok_or("a header without a colon")?;
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    if matches!(name.last(), None | Some(b' ' | b'\t')) {
+        return Err("white space before a colon");
+    }
+    if name.eq_ignore_ascii_case(b"content-length") {
+        seen.content_lengths += 1;
+        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+            return Err("a Content-Length that is no number");
+        }
+    } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+        seen.transfer_encodings += 1;
+        // Anything before `chunked` would reach the origin without its coding being named.
+        if !value.eq_ignore_ascii_case(b"chunked") {
+            return Err("a Transfer-Encoding other than chunked");
+        }
+    } else if name.eq_ignore_ascii_case(b"host") {
+        seen.hosts += 1;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn whole(head: &str) -> Head {
+        examine(head.as_bytes(), 0)
+    }
+
+    #[test]
+    fn a_plain_head_is_complete() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 3\r\n\r\nabc\n",
+            "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked \r\n\r\n",
+        ] {
+            assert_eq!(whole(head), Head::Complete, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_may_arrive_in_any_pieces() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\nbody";
+        let end = head.len() - 4;
+        for cut in 0..end {
+            assert_eq!(examine(&head[..cut], 0), Head::Partial, "{cut}");
+            assert_eq!(examine(head, cut), Head::Complete, "{cut}");
+        }
+    }
+
+    #[test]
+    fn doubtful_framing_is_refused() {
+        for head in [
+            "GET / HTTP/1.1\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+            "GET /\r/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding : chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n Transfer-Encoding: chunked\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n: empty\r\n\r\n",
+        ] {
+            assert!(matches!(whole(head), Head::Refused(_)), "{head:?}");
+        }
+    }
+}

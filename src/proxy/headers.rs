@@ -1,0 +1,277 @@
+//! Header hygiene: what an origin may see of a client, and a client of an origin.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use http::HeaderName;
+use http::header::{self, HeaderMap, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::x402::header as x402;
+
+/// Headers a client may not send on: payments are the gateway's, and the others would make an
+/// origin see another path or method than the one that was decided on.
+const FROM_CLIENTS: [&str; 16] = [
+    x402::PAYMENT_SIGNATURE,
+    x402::X_PAYMENT,
+    x402::PAYMENT_REQUIRED,
+    x402::PAYMENT_RESPONSE,
+    x402::X_PAYMENT_RESPONSE,
+    x402::SETTLEMENT_OVERRIDES,
+    x402::EXTENSION_RESPONSES,
+    x402::SIGN_IN_WITH_X,
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
+    "x-forwarded-prefix",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-real-ip",
+];
+
+/// Prefix of the headers the gateway sets toward origins.
+const OWN_PREFIX: &str = "x-402-";
+
+/// Headers that name the client or the site, which the gateway writes itself; listed here because
+/// their spellings with `_` must not slip by.
+const FORWARDING: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
+
+/// What an origin is told of a payment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct PaidBy {
+    pub(super) payer: Option<String>,
+    pub(super) amount: String,
+    pub(super) asset: String,
+    pub(super) network: String,
+    pub(super) scheme: String,
+    pub(super) transaction: Option<String>,
+}
+
+/// Removes what clients may not send on, in every spelling that an origin could read as it: CGI and
+/// its heirs turn `_` and `-` into the same letter.
+pub(super) fn strip_request(request: &mut RequestHeader) {
+    let unwanted: Vec<HeaderName> =
+        request.headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+    for name in unwanted {
+        request.remove_header(&name);
+    }
+}
+
+fn is_unwanted(name: &str) -> bool {
+    if name.starts_with(OWN_PREFIX) || FROM_CLIENTS.contains(&name) {
+        return true;
+    }
+    if !name.contains('_') {
+        return false;
+    }
+    let dashed = name.replace('_', "-");
+    dashed.starts_with(OWN_PREFIX)
+        || FROM_CLIENTS.contains(&dashed.as_str())
+        || FORWARDING.contains(&dashed.as_str())
+}
+
+/// Writes what the origin is told of the client, as nginx operators expect: `X-Forwarded-For` and
+/// `Forwarded` (RFC 7239) are appended to, the others are set.
+pub(super) fn forward(
+    request: &mut RequestHeader,
+    client: Option<IpAddr>,
+    scheme: &'static str,
+    host: Option<&HeaderValue>,
+) -> pingora::Result<()> {
+    if let Some(client) = client {
+        let earlier = joined(&request.headers, "x-forwarded-for");
+        let all = if earlier.is_empty() { client.to_string() } else { format!("{earlier}, {client}") };
+        request.insert_header("X-Forwarded-For", all)?;
+        request.insert_header("X-Real-IP", client.to_string())?;
+        let earlier = joined(&request.headers, "forwarded");
+        let mut all = if earlier.is_empty() { earlier } else { earlier + ", " };
+        // Writing to a String cannot fail.
+        let _ = match client {
+            IpAddr::V4(address) => write!(all, "for={address};proto={scheme}"),
+            IpAddr::V6(address) => write!(all, "for=\"[{address}]\";proto={scheme}"),
+        };
+        request.insert_header("Forwarded", all)?;
+    }
+    request.insert_header("X-Forwarded-Proto", scheme)?;
+    if let Some(host) = host {
+        request.insert_header("X-Forwarded-Host", host.clone())
+    } else {
+        request.remove_header("x-forwarded-host");
+        Ok(())
+    }
+}
+
+fn joined(headers: &HeaderMap, name: &str) -> String {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(", ")
+}
+
+/// Tells the origin which route applied and who paid.
+pub(super) fn describe(
+    request: &mut RequestHeader,
+    route: &HeaderValue,
+    paid: Option<&PaidBy>,
+) -> pingora::Result<()> {
+    request.insert_header("X-402-Route", route.clone())?;
+    let Some(paid) = paid else { return Ok(()) };
+    request.insert_header("X-402-Amount", &paid.amount)?;
+    request.insert_header("X-402-Asset", &paid.asset)?;
+    request.insert_header("X-402-Network", &paid.network)?;
+    request.insert_header("X-402-Scheme", &paid.scheme)?;
+    if let Some(payer) = &paid.payer {
+        request.insert_header("X-402-Payer", payer)?;
+    }
+    match &paid.transaction {
+        Some(transaction) => request.insert_header("X-402-Transaction", transaction),
+        None => Ok(()),
+    }
+}
+
+/// Removes what an origin may not say to clients. On priced routes the payment headers are the
+/// gateway's; on free ones the origin may be an x402 server itself.
+pub(super) fn strip_response(response: &mut ResponseHeader, priced: bool) {
+    for name in [x402::SETTLEMENT_OVERRIDES, x402::EXTENSION_RESPONSES] {
+        response.remove_header(name);
+    }
+    if priced {
+        for name in [x402::PAYMENT_REQUIRED, x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
+            response.remove_header(name);
+        }
+    }
+}
+
+/// Directives that let shared caches keep an answer (RFC 9111 §5.2.2, RFC 5861).
+const SHARED: [&str; 3] = ["public", "s-maxage", "proxy-revalidate"];
+/// Headers by which origins address shared caches (RFC 9213, Edge architecture, vendors).
+const SHARED_HEADERS: [&str; 6] = [
+    "surrogate-control",
+    "cdn-cache-control",
+    "cloudflare-cdn-cache-control",
+    "vercel-cdn-cache-control",
+    "x-accel-expires",
+    "edge-control",
+];
+
+/// Keeps an answer of a priced route out of shared caches.
+pub(super) fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
+    for name in SHARED_HEADERS {
+        response.remove_header(name);
+    }
+    let directives = joined(&response.headers, "cache-control");
+    let mut kept: Vec<&str> = split_directives(&directives)
+        .filter(|directive| {
+            let name = directive.split('=').next().unwrap_or_default().trim();
+            !SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared))
+        })
+        .collect();
+    // `private="field"` only protects a field; the bare directive protects the answer.
+    if !kept.iter().any(|directive| directive.eq_ignore_ascii_case("private")) {
+        kept.push("private");
+    }
+    response.insert_header(header::CACHE_CONTROL, kept.join(", "))?;
+    append(response, header::VARY, "PAYMENT-SIGNATURE, X-PAYMENT")
+}
+
+/// Splits at commas outside quoted strings.
+fn split_directives(text: &str) -> impl Iterator<Item = &str> {
+    let mut quoted = false;
+    text.split(move |character: char| {
+        if character == '"' {
+            quoted = !quoted;
+        }
+        character == ',' && !quoted
+    })
+    .map(str::trim)
+    .filter(|directive| !directive.is_empty())
+}
+
+/// Adds to a comma-separated header.
+pub(super) fn append(response: &mut ResponseHeader, name: HeaderName, value: &str) -> pingora::Result<()> {
+    let earlier = joined(&response.headers, name.as_str());
+    let all = if earlier.is_empty() { value.to_owned() } else { format!("{earlier}, {value}") };
+    response.insert_header(name, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&'static str, &'static str)]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in headers {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn spellings_of_gateway_headers_do_not_reach_the_origin() {
+        let mut request = request(&[
+            ("PAYMENT-SIGNATURE", "a"),
+            ("x-payment", "b"),
+            ("X-402-Payer", "0xevil"),
+            ("X_402_Payer", "0xevil"),
+            ("payment_signature", "c"),
+            ("X_Forwarded_For", "1.2.3.4"),
+            ("X-HTTP-Method-Override", "DELETE"),
+            ("x-original-url", "/admin"),
+            ("Authorization", "Bearer kept"),
+            ("Cookie", "kept=1"),
+            ("X_Custom", "kept"),
+        ]);
+        strip_request(&mut request);
+        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["authorization", "cookie", "x_custom"]);
+    }
+
+    #[test]
+    fn forwarding_headers_are_appended_to_and_set() {
+        let mut request = request(&[("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "https")]);
+        let host = HeaderValue::from_static("example.com");
+        forward(&mut request, Some("192.0.2.7".parse().unwrap()), "http", Some(&host)).unwrap();
+        let read = |name: &str| request.headers.get(name).unwrap().to_str().unwrap().to_owned();
+        assert_eq!(read("x-forwarded-for"), "10.0.0.1, 192.0.2.7");
+        assert_eq!(read("x-real-ip"), "192.0.2.7");
+        assert_eq!(read("x-forwarded-proto"), "http");
+        assert_eq!(read("x-forwarded-host"), "example.com");
+        assert_eq!(read("forwarded"), "for=192.0.2.7;proto=http");
+    }
+
+    #[test]
+    fn paid_answers_are_kept_out_of_shared_caches() {
+        for (before, after) in [
+            ("", "private"),
+            ("public, max-age=60, s-maxage=600", "max-age=60, private"),
+            ("Public", "private"),
+            ("no-store", "no-store, private"),
+            ("private, max-age=5", "private, max-age=5"),
+            ("private=\"set-cookie, x\", S-MaxAge=1", "private=\"set-cookie, x\", private"),
+        ] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            if !before.is_empty() {
+                response.insert_header("Cache-Control", before).unwrap();
+            }
+            response.insert_header("CDN-Cache-Control", "max-age=60").unwrap();
+            response.insert_header("Vary", "Accept").unwrap();
+            make_private(&mut response).unwrap();
+            assert_eq!(response.headers["cache-control"], after, "{before}");
+            assert_eq!(response.headers["vary"], "Accept, PAYMENT-SIGNATURE, X-PAYMENT");
+            assert!(!response.headers.contains_key("cdn-cache-control"));
+        }
+    }
+
+    #[test]
+    fn origins_cannot_forge_payment_headers_on_priced_routes() {
+        let forged = ["payment-required", "payment-response", "x-payment-response", "settlement-overrides"];
+        for (priced, left) in [(true, 0), (false, 3)] {
+            let mut response = ResponseHeader::build(200, None).unwrap();
+            for name in forged {
+                response.insert_header(name, "forged").unwrap();
+            }
+            strip_response(&mut response, priced);
+            assert_eq!(response.headers.len(), left);
+        }
+    }
+}

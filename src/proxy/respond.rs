@@ -1,0 +1,237 @@
+//! The gateway's own answers: the one place where a refusal becomes HTTP.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{ErrorType, OrErr as _};
+
+use super::paywall::{PaywallPage, content_security_policy, fresh_nonce};
+use super::settings::Cors;
+use crate::payment::{LiveOffer, Receipt, Refusal, Resource};
+use crate::x402::{Reason, Version};
+
+/// Request bodies up to this size are read and dropped, so that the connection can be used again.
+const DRAINED_BODY_BYTES: u64 = 64 * 1024;
+/// How long reading such a body may take.
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Headers that scripts of other origins may read.
+pub(super) const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-RESPONSE";
+/// Headers that scripts of other origins may send: those of payments, and the one that x402
+/// clients send although it is a response header.
+pub(super) const ALLOWED: &str =
+    "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Content-Type, Access-Control-Expose-Headers";
+
+/// Writes the gateway's own answers.
+pub(super) struct Responder {
+    cors: Cors,
+    page: PaywallPage,
+}
+
+/// A refusal with what its answer needs.
+pub(super) struct Refused<'a> {
+    pub(super) refusal: &'a Refusal,
+    pub(super) offer: Option<Arc<LiveOffer>>,
+    pub(super) resource: &'a Resource,
+    pub(super) version: Option<Version>,
+}
+
+struct Answer {
+    header: ResponseHeader,
+    body: Bytes,
+}
+
+impl Answer {
+    fn json(status: u16, body: Bytes) -> pingora::Result<Self> {
+        let mut header = ResponseHeader::build_no_case(status, Some(12))?;
+        header.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
+        header.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        Ok(Self { header, body })
+    }
+
+    fn error(status: u16, message: &str) -> pingora::Result<Self> {
+        let body = serde_json::json!({ "error": message }).to_string();
+        Self::json(status, body.into())
+    }
+}
+
+impl Responder {
+    pub(super) fn new(cors: Cors) -> Self {
+        Self { cors, page: PaywallPage::prepare() }
+    }
+
+    /// Answers a refusal.
+    pub(super) async fn refuse(&self, session: &mut Session, refused: &Refused<'_>) -> pingora::Result<u16> {
+        let answer = match refused.refusal {
+            Refusal::PaymentRequired => self.challenge(session, refused)?,
+            Refusal::Invalid { reason, payer } => refused_payment(refused, reason, payer.as_deref())?,
+            Refusal::AlreadyUsed => refused_payment(refused, &Reason::DUPLICATE, None)?,
+            Refusal::SettlementFailed(response) => {
+                let code =
+                    response.error_reason.as_deref().map_or(Reason::SETTLEMENT_FAILED, Reason::foreign);
+                let mut answer = refused_payment(refused, &code, response.payer.as_deref())?;
+                let version = refused.version.unwrap_or(Version::V2);
+                answer.header.insert_header(version.response_header(), response.header_value(version))?;
+                answer
+            }
+            Refusal::Unresolved => retry_later(
+                "the outcome of this payment's settlement is not known yet; do not pay again, present the \
+                 same payment later",
+                Duration::from_secs(5),
+            )?,
+            Refusal::Unavailable { retry_after, .. } => {
+                retry_later("payments cannot be taken at present; nothing was charged", *retry_after)?
+            }
+            Refusal::Denied => Answer::error(403, "forbidden")?,
+        };
+        self.write(session, answer).await
+    }
+
+    /// Answers an error that is none of a payment's.
+    pub(super) async fn error(
+        &self,
+        session: &mut Session,
+        status: u16,
+        message: &str,
+    ) -> pingora::Result<u16> {
+        self.write(session, Answer::error(status, message)?).await
+    }
+
+    /// Answers an error with the receipt of what was settled before it, if anything was.
+    pub(super) async fn error_with(
+        &self,
+        session: &mut Session,
+        status: u16,
+        message: &str,
+        receipt: Option<&Receipt>,
+    ) -> pingora::Result<u16> {
+        let mut answer = Answer::error(status, message)?;
+        if let Some(Receipt { version, response }) = receipt {
+            answer.header.insert_header(version.response_header(), response.header_value(*version))?;
+        }
+        self.write(session, answer).await
+    }
+
+    /// Answers a CORS preflight in the origin's stead, where the operator lists allowed origins.
+    pub(super) async fn preflight(&self, session: &mut Session) -> pingora::Result<u16> {
+        let mut header = ResponseHeader::build_no_case(204, Some(8))?;
+        let method = session.req_header().headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
+        header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED))?;
+        if let Some(method) = method {
+            header.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, method)?;
+        }
+        header.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+        self.write(session, Answer { header, body: Bytes::new() }).await
+    }
+
+    /// Whether the gateway answers preflights of priced routes itself.
+    pub(super) const fn answers_preflights(&self) -> bool {
+        matches!(self.cors, Cors::Origins(_))
+    }
+
+    /// The 402 of a request without payment: a page for browsers, both generations otherwise.
+    fn challenge(&self, session: &Session, refused: &Refused<'_>) -> pingora::Result<Answer> {
+        let Some(offer) = &refused.offer else { return Answer::error(503, "not on offer at present") };
+        let (challenge, resource) = (&offer.challenge, refused.resource);
+        let header = challenge.header(resource);
+        let page = is_browser(session).then(|| challenge.json(resource, &Reason::PAYMENT_REQUIRED)).flatten();
+        let mut answer = match page {
+            Some(json) => self.page(&json)?,
+            None => Answer::json(402, challenge.body(resource, &Reason::PAYMENT_REQUIRED, None))?,
+        };
+        if let Some(value) = header {
+            answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+        }
+        answer.header.insert_header(header::VARY, HeaderValue::from_static("Accept, User-Agent"))?;
+        Ok(answer)
+    }
+
+    fn page(&self, json: &str) -> pingora::Result<Answer> {
+        let nonce = fresh_nonce().or_err(ErrorType::InternalError, "no randomness for a page's nonce")?;
+        let mut answer = Answer::json(402, self.page.render(json, &nonce))?;
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        answer.header.insert_header(header::CONTENT_TYPE, html)?;
+        answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
+        answer.header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
+        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))?;
+        Ok(answer)
+    }
+
+    async fn write(&self, session: &mut Session, mut answer: Answer) -> pingora::Result<u16> {
+        let status = answer.header.status.as_u16();
+        self.allow_reading(session, &mut answer.header)?;
+        if status != 204 {
+            answer.header.insert_header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
+        }
+        prepare_to_drain(session);
+        let head = session.req_header().method == http::Method::HEAD;
+        let downstream = session.as_downstream_mut();
+        let body = if head { Bytes::new() } else { answer.body };
+        downstream.write_response_header(Box::new(answer.header)).await?;
+        downstream.write_response_body(body, true).await?;
+        Ok(status)
+    }
+
+    fn allow_reading(&self, session: &Session, header: &mut ResponseHeader) -> pingora::Result<()> {
+        let origin = session.req_header().headers.get(header::ORIGIN);
+        match (&self.cors, origin) {
+            (Cors::Any, _) => {
+                header.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
+            }
+            (Cors::Origins(allowed), Some(origin))
+                if allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()) =>
+            {
+                header.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
+                header.insert_header(
+                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
+                    HeaderValue::from_static("true"),
+                )?;
+                super::headers::append(header, header::VARY, "Origin")?;
+            }
+            (Cors::Origins(_), _) => return super::headers::append(header, header::VARY, "Origin"),
+            (Cors::Off, _) => return Ok(()),
+        }
+        header.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))
+    }
+}
+
+/// A 402 for a payment that was refused; JSON for browsers, too.
+fn refused_payment(refused: &Refused<'_>, reason: &Reason, payer: Option<&str>) -> pingora::Result<Answer> {
+    let Some(offer) = &refused.offer else { return Answer::error(402, reason.as_str()) };
+    let (challenge, resource) = (&offer.challenge, refused.resource);
+    let mut answer = Answer::json(402, challenge.body(resource, reason, payer))?;
+    if let Some(value) = challenge.header_with(resource, reason) {
+        answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+    }
+    Ok(answer)
+}
+
+fn retry_later(message: &str, after: Duration) -> pingora::Result<Answer> {
+    let mut answer = Answer::error(503, message)?;
+    let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+    answer.header.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))?;
+    Ok(answer)
+}
+
+/// A browser is what asks for HTML and calls itself Mozilla, as every x402 server has it.
+fn is_browser(session: &Session) -> bool {
+    let has = |name: header::HeaderName, part: &str| {
+        let value = session.req_header().headers.get(name).and_then(|value| value.to_str().ok());
+        value.is_some_and(|value| value.contains(part))
+    };
+    has(header::ACCEPT, "text/html") && has(header::USER_AGENT, "Mozilla")
+}
+
+/// Lets a small request body be read and dropped; a larger one closes the connection.
+fn prepare_to_drain(session: &mut Session) {
+    let length = session.req_header().headers.get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()).and_then(|value| value.parse::<u64>().ok());
+    let chunked = session.req_header().headers.contains_key(header::TRANSFER_ENCODING);
+    let small = length.map_or(!chunked, |length| length <= DRAINED_BODY_BYTES);
+    let downstream = session.as_downstream_mut();
+    downstream.set_close_on_response_before_downstream_finish(!small);
+    downstream.set_total_drain_timeout(Some(DRAIN_TIMEOUT));
+}

@@ -1,0 +1,7 @@
+//! End-to-end tests: the real binary, real sockets, real signatures.
+//!
+//! Every test starts the gateway it needs on free loopback ports, with an origin and, where it
+//! matters, a facilitator of its own that act as scripted.
+
+mod payments;
+mod support;

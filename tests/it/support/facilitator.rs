@@ -1,0 +1,89 @@
+//! A facilitator that answers as scripted; without a script everything is valid and settles.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::server::{Act, Request, Server};
+
+type Script = Arc<Mutex<VecDeque<Act>>>;
+
+/// A scripted facilitator.
+#[derive(Clone)]
+pub struct Facilitator {
+    server: Server,
+    verify: Script,
+    settle: Script,
+    supported: Arc<Mutex<Value>>,
+}
+
+impl Facilitator {
+    /// Starts one that supports `exact` on base-sepolia in both generations.
+    pub async fn start() -> Self {
+        Self::supporting(json!({"kinds": [
+            {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
+            {"x402Version": 2, "scheme": "exact", "network": "eip155:84532"},
+        ]}))
+        .await
+    }
+
+    /// Starts one with a `/supported` of its own.
+    pub async fn supporting(supported: Value) -> Self {
+        let (verify, settle) = (Script::default(), Script::default());
+        let supported = Arc::new(Mutex::new(supported));
+        let script = (Arc::clone(&verify), Arc::clone(&settle), Arc::clone(&supported));
+        let server = Server::start(move |request| {
+            let (verify, settle, supported) = &script;
+            let network = || -> Value {
+                let body: Value = serde_json::from_slice(&request.body).unwrap();
+                body["paymentRequirements"]["network"].clone()
+            };
+            match request.target.as_str() {
+                "/verify" => verify.lock().unwrap().pop_front().unwrap_or_else(|| {
+                    Act::json(200, &json!({"isValid": true, "payer": "0x00000000000000000000000000000000000000aa"}))
+                }),
+                "/settle" => settle.lock().unwrap().pop_front().unwrap_or_else(|| {
+                    Act::json(
+                        200,
+                        &json!({"success": true, "transaction": "0xabc", "network": network(),
+                                "payer": "0x00000000000000000000000000000000000000aa"}),
+                    )
+                }),
+                "/supported" => Act::json(200, &supported.lock().unwrap()),
+                _ => Act::answer(404, &[], ""),
+            }
+        })
+        .await;
+        Self { server, verify, settle, supported }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    pub fn url(&self) -> String {
+        self.server.url()
+    }
+
+    /// What it does with its next verifications.
+    pub fn will_verify(&self, acts: impl IntoIterator<Item = Act>) {
+        self.verify.lock().unwrap().extend(acts);
+    }
+
+    /// What it does with its next settlements.
+    pub fn will_settle(&self, acts: impl IntoIterator<Item = Act>) {
+        self.settle.lock().unwrap().extend(acts);
+    }
+
+    /// What it supports from now on.
+    pub fn will_support(&self, supported: Value) {
+        *self.supported.lock().unwrap() = supported;
+    }
+
+    /// Calls of a path that have arrived.
+    pub fn calls(&self, path: &str) -> Vec<Request> {
+        self.server.requests().into_iter().filter(|request| request.target == path).collect()
+    }
+}

@@ -1,0 +1,143 @@
+//! The gateway as a process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::client::{self, PATIENCE};
+
+/// A running gateway; killed when dropped.
+pub struct Gateway {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    folder: tempfile::TempDir,
+}
+
+/// A loopback address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The usual start of a configuration: base-sepolia, a payee, and what is given.
+pub fn base(upstream: &str, facilitator: &str) -> String {
+    format!(
+        "upstream = \"{upstream}\"\nfacilitator = \"{facilitator}\"\nnetwork = \"base-sepolia\"\n\
+         pay_to = \"0x209693Bc6afc0C5328bA36FaF03C514EF312287C\"\npublic_url = \"https://shop.example\"\n"
+    )
+}
+
+/// One priced route, `/paid/*` for $0.01.
+pub const PAID: &str = "[[routes]]\nname = \"paid\"\npath = \"/paid/*\"\nprice = \"$0.01\"\n";
+
+impl Gateway {
+    /// Starts a gateway in front of `upstream`, paid through `facilitator`, with more configuration
+    /// behind the usual start, and waits until it is ready.
+    pub async fn start(upstream: &str, facilitator: &str, more: &str) -> Self {
+        Self::with_config(&format!("{}{more}", base(upstream, facilitator))).await
+    }
+
+    /// Starts a gateway with a whole configuration, without addresses, and waits until it is ready.
+    pub async fn with_config(config: &str) -> Self {
+        let gateway = Self::spawn(config);
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
+    /// Starts a gateway and does not wait.
+    pub fn spawn(config: &str) -> Self {
+        let (address, admin) = (free_address(), free_address());
+        let listen = if config.contains("[[listeners]]") {
+            config.replace("LISTEN", &address.to_string())
+        } else {
+            format!("listen = \"{address}\"\n{config}")
+        };
+        let config = format!("{listen}\n[admin]\nlisten = \"{admin}\"\n");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, &config).unwrap();
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .arg("--config")
+            .arg(&file)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, address, admin, folder }
+    }
+
+    /// Waits until `/readyz` says so.
+    pub async fn wait_until_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if tokio::net::TcpStream::connect(self.admin).await.is_ok()
+                && client::get(self.admin, "/readyz", &[]).await.status == 200
+            {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the gateway is not ready:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What it has written.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until the log contains a text.
+    pub async fn wait_for_log(&self, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.log().contains(text) {
+            assert!(Instant::now() < deadline, "{text:?} is not in the log:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The folder of its configuration.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A path in the folder of its configuration.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The page of metrics.
+    pub async fn metrics(&self) -> String {
+        client::get(self.admin, "/metrics", &[]).await.text()
+    }
+
+    /// Tells it to stop, as service managers do.
+    pub fn terminate(&self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it has stopped.
+    pub async fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway does not stop:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway's log ---\n{}", self.log());
+        }
+    }
+}

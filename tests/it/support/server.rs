@@ -1,0 +1,183 @@
+//! An HTTP/1.1 server that does exactly what a test says, byte by byte.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    /// The value of a header, if it is there once or more (the first).
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What a server does with a request.
+pub enum Act {
+    /// Sends these bytes and keeps the connection.
+    Raw(Vec<u8>),
+    /// Sends these bytes and closes the connection.
+    RawThenClose(Vec<u8>),
+    /// Sends what the channel brings, until it ends; then closes the connection.
+    Stream(mpsc::Receiver<Vec<u8>>),
+    /// Says nothing and keeps the connection.
+    Hang,
+    /// Closes the connection without a word.
+    Close,
+}
+
+impl Act {
+    /// A complete answer with a body.
+    pub fn answer(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let mut head = format!("HTTP/1.1 {status} Scripted\r\nContent-Length: {}\r\n", body.len());
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        head.push_str("\r\n");
+        Self::Raw([head.as_bytes(), body].concat())
+    }
+
+    /// A JSON answer.
+    pub fn json(status: u16, body: &serde_json::Value) -> Self {
+        Self::answer(status, &[("Content-Type", "application/json")], body.to_string())
+    }
+}
+
+type Handler = Arc<dyn Fn(&Request) -> Act + Send + Sync>;
+
+/// A scripted server; it ends with the test's runtime.
+#[derive(Clone)]
+pub struct Server {
+    pub address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+/// A scripted server that plays the site.
+pub type Origin = Server;
+
+impl Server {
+    /// Starts a server on a free port.
+    pub async fn start(handler: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Self { address: listener.local_addr().unwrap(), requests: Arc::default() };
+        let (requests, handler): (_, Handler) = (Arc::clone(&server.requests), Arc::new(handler));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (requests, handler) = (Arc::clone(&requests), Arc::clone(&handler));
+                tokio::spawn(serve(stream, requests, handler));
+            }
+        });
+        server
+    }
+
+    /// A site whose every page says `content of PATH`.
+    pub async fn site() -> Self {
+        Self::start(|request| {
+            let path = request.target.split('?').next().unwrap_or_default();
+            Act::answer(200, &[("Content-Type", "text/plain")], format!("content of {path}"))
+        })
+        .await
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The requests that have arrived.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+
+    /// The only request that has arrived.
+    pub fn only_request(&self) -> Request {
+        let requests = self.requests();
+        assert_eq!(requests.len(), 1, "{requests:#?}");
+        requests[0].clone()
+    }
+}
+
+async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Request>>>, handler: Handler) {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream).await {
+        requests.lock().unwrap().push(request.clone());
+        match handler(&request) {
+            Act::Raw(bytes) => {
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+            Act::RawThenClose(bytes) => {
+                let _ = stream.write_all(&bytes).await;
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Act::Stream(mut pieces) => {
+                while let Some(piece) = pieces.recv().await {
+                    if stream.write_all(&piece).await.is_err() {
+                        return;
+                    }
+                }
+                let _ = stream.shutdown().await;
+                return;
+            }
+            Act::Hang => std::future::pending::<()>().await,
+            Act::Close => return,
+        }
+    }
+}
+
+async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await.ok()? == 0 {
+            return None;
+        }
+        let line = line.trim_end_matches("\r\n").to_owned();
+        if line.is_empty() {
+            break;
+        }
+        lines.push(line);
+    }
+    let mut words = lines.first()?.split(' ').map(str::to_owned);
+    let (method, target) = (words.next()?, words.next()?);
+    let headers: Vec<(String, String)> = lines[1..]
+        .iter()
+        .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
+        .collect();
+    let mut request = Request { method, target, headers, body: Vec::new() };
+    if let Some(length) = request.header("content-length") {
+        request.body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut request.body).await.ok()?;
+    } else if request.header("transfer-encoding").is_some() {
+        request.body = read_chunks(stream).await?;
+    }
+    Some(request)
+}
+
+async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.ok()?;
+        let size = usize::from_str_radix(line.trim(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        stream.read_exact(&mut chunk).await.ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(&chunk[..size]);
+    }
+}
