@@ -224,7 +224,11 @@ async fn observe_all(offers: &Arc<OfferBook>, facilitators: &[Arc<dyn Facilitato
                 let wait = match facilitator.supported().await {
                     Ok(supported) => {
                         if !known {
-                            tracing::info!(facilitator = facilitator.name(), kinds = supported.kinds.len(), "known");
+                            tracing::info!(
+                                facilitator = facilitator.name(),
+                                kinds = supported.kinds.len(),
+                                "known"
+                            );
                             known = true;
                         }
                         offers.observe(id, supported);
@@ -253,16 +257,13 @@ async fn start_demo(config: &Config) -> Result<SocketAddr, StartError> {
     let listener = TcpListener::bind(wanted).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     tokio::spawn(async move {
-        if let Err(error) = crate::demo::serve(listener).await {
-            tracing::error!(%error, "the demo site stopped");
-        }
+        crate::demo::serve(listener).await;
     });
     Ok(address)
 }
 
 async fn start_admin(address: SocketAddr, admin: Arc<Admin>) -> Result<(), StartError> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
+    let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
     tokio::spawn(async move {
         if let Err(error) = admin::serve(listener, admin).await {
             tracing::error!(%error, "the admin address stopped");
@@ -284,8 +285,7 @@ fn server(config: &Config, paywall: Paywall) -> Result<Server, StartError> {
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
-    let services =
-        proxy::services(paywall, &config.listeners, &conf).map_err(StartError::Certificate)?;
+    let services = proxy::services(paywall, &config.listeners, &conf).map_err(StartError::Certificate)?;
     for service in services {
         server.add_service(service);
     }

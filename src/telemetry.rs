@@ -193,7 +193,9 @@ impl Metrics {
 pub fn log(json: bool, level: tracing::Level) {
     use tracing_subscriber::EnvFilter;
     let default = format!("warn,tollgate={}", level.as_str().to_lowercase());
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|wanted| !wanted.is_empty());
+    let filter = wanted.and_then(|wanted| EnvFilter::try_new(wanted).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(default));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second set-up in the same process (tests) keeps the first.
     let result = if json {

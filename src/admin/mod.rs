@@ -65,7 +65,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
     }
     let unpayable: Vec<&str> = admin
         .routes
-        .routes()
+        .all()
         .filter(|route| route.offer().is_some() && admin.gate.offer(route).is_none())
         .map(|route| route.name.as_str())
         .collect();

@@ -1,7 +1,11 @@
 //! The command line: one file per command.
 
+mod check;
+mod explain;
 mod pay;
+mod run;
 
+use std::io::{self, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -88,16 +92,25 @@ pub(crate) struct ExplainArguments {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(arguments) => not_linked("run", &arguments.config),
-        Command::Check(arguments) => not_linked("check", &arguments.file),
-        Command::Explain(arguments) => not_linked("explain", &arguments.config),
+        Command::Run(arguments) => run::run(&arguments.config),
+        Command::Check(arguments) => report(|out, err, colour| check::run(&arguments.file, out, err, colour)),
+        Command::Explain(arguments) => {
+            let ExplainArguments { method, url, headers, config } = &arguments;
+            let request = explain::Request { method, url, headers };
+            report(|out, err, colour| explain::run(config, &request, out, err, colour))
+        }
         Command::Pay(arguments) => pay::run(&arguments),
     }
 }
 
-fn not_linked(command: &str, file: &std::path::Path) -> ExitCode {
-    eprintln!("tollgate: `{command}` ({}) is not linked into this build", file.display());
-    ExitCode::from(2)
+/// Runs a command that writes reports; a reader that went away (`| head`) is no failure.
+fn report(command: impl FnOnce(&mut dyn Write, &mut dyn Write, bool) -> io::Result<u8>) -> ExitCode {
+    let colour = io::stderr().is_terminal();
+    match command(&mut io::stdout().lock(), &mut io::stderr().lock(), colour) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 #[cfg(test)]

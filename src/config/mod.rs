@@ -1,12 +1,49 @@
 //! What the operator wrote, and what the program runs on.
+//!
+//! A file is parsed into a tree that remembers where everything stands ([`load`], [`parse`]); each
+//! part of it is read by a module of its own, which reports every mistake it finds and goes on. Only
+//! a file without errors becomes a [`Config`].
+
+mod accepts;
+mod accounts;
+mod assets;
+mod auth;
+mod compile;
+mod conditions;
+mod diagnostic;
+mod facilitators;
+mod json;
+mod keys;
+mod listeners;
+mod offers;
+mod price;
+mod report;
+mod resource;
+mod routes;
+mod settings;
+mod source;
+mod suggest;
+mod syntax;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod upstreams;
+mod url;
+mod walk;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::policy::RouteTable;
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::Money;
+
+pub use compile::parse;
+pub use diagnostic::{Diagnostic, Severity, count};
+pub use source::Place;
 
 /// A configuration that was checked whole; the gateway runs on it.
 #[derive(Debug)]
@@ -49,4 +86,68 @@ pub struct LogSettings {
     pub json: bool,
     /// `error`, `warn`, `info`, `debug`, `trace`.
     pub level: tracing::Level,
+}
+
+/// Where environment variables are looked up.
+pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// A configuration and the warnings about it, or everything that is wrong with the file.
+pub type Loaded = Result<(Config, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+/// Largest configuration file that is read, in bytes.
+pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Reads a configuration file with the variables of the process's environment.
+///
+/// # Errors
+/// Everything that is wrong with it, warnings included; a file that cannot be read is one error.
+pub fn load(path: &Path) -> Loaded {
+    let text = read(path).map_err(|error| vec![error])?;
+    parse(&text, &path.display().to_string(), &|name| std::env::var(name).ok())
+}
+
+/// Reads the text of a configuration file.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn read(path: &Path) -> Result<String, Diagnostic> {
+    use std::io::Read as _;
+    let name = path.display().to_string();
+    let failed = |message: String, help: &str| Diagnostic {
+        severity: Severity::Error,
+        message,
+        help: help.to_owned(),
+        file: name.as_str().into(),
+        place: None,
+    };
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| {
+            let help = "name the configuration file with --config FILE, or run where gateway.toml is";
+            failed(format!("cannot read {name}: {}", io_error(&error)), help)
+        })?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        let message = format!("{name} is larger than {FILE_BYTES_MAX} bytes");
+        return Err(failed(message, "check that it is a configuration file"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to())
+            .filter(|byte| **byte == b'\n')
+            .count();
+        failed(format!("{name} is not UTF-8 text (line {})", line + 1), "save it as UTF-8")
+    })
+}
+
+/// What an operating system's error means, in a few words.
+fn io_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".into(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".into(),
+        _ => error.to_string(),
+    }
 }

@@ -92,7 +92,7 @@ impl OfferBook {
     }
 
     fn rebuild(&self, known: &HashMap<FacilitatorId, Known>) {
-        let offers = self.routes.routes().filter_map(|route| route.offer());
+        let offers = self.routes.all().filter_map(|route| route.offer());
         let mut live: Vec<Option<Arc<LiveOffer>>> = Vec::new();
         for offer in offers {
             if live.len() <= offer.index {

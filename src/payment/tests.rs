@@ -121,7 +121,7 @@ fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
         upstream: UpstreamId(0),
     };
     let table = Arc::new(RouteTable::new(vec![], route));
-    let route = Arc::clone(table.default_route());
+    let route = Arc::clone(table.default());
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported(versions, &json!({})));
     let ledger = Arc::new(MemoryLedger::new(capacity));

@@ -90,6 +90,11 @@ impl RouteTable {
         self.routes.iter()
     }
 
+    /// Every route in the order written, and the default behind them.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.routes().chain(std::iter::once(self.default()))
+    }
+
     /// The route for what matches no other.
     #[must_use]
     pub fn default(&self) -> &Arc<Route> {
@@ -113,15 +118,5 @@ impl RouteTable {
                 (&self.route(one).decision, &self.route(other).decision),
                 (Decision::Free, Decision::Free) | (Decision::Deny, Decision::Deny)
             )
-    }
-
-    /// All routes.
-    pub fn routes(&self) -> impl Iterator<Item = &Arc<Route>> {
-        std::iter::once(&self.default)
-    }
-
-    /// x
-    pub fn default_route(&self) -> &Arc<Route> {
-        &self.default
     }
 }

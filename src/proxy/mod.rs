@@ -107,7 +107,7 @@ impl Paywall {
         };
         let public_scheme = if parts.public_url.starts_with("https:") { "https" } else { "http" };
         Ok(Self {
-            labels: parts.routes.routes().map(label).collect(),
+            labels: parts.routes.all().map(label).collect(),
             gate: parts.gate,
             routes: parts.routes,
             upstreams: Arc::new(upstreams),

@@ -1,5 +1,6 @@
 //! What the proxy is told by the configuration.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -41,6 +42,17 @@ pub enum UpstreamAddress {
     },
     /// A Unix socket.
     Unix(PathBuf),
+}
+
+impl fmt::Display for UpstreamAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Demo => formatter.write_str("the built-in demo site"),
+            Self::Tcp { host, port, tls: true } => write!(formatter, "https://{host}:{port}"),
+            Self::Tcp { host, port, tls: false } => write!(formatter, "http://{host}:{port}"),
+            Self::Unix(path) => write!(formatter, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// HTTP versions spoken to an upstream.

@@ -98,7 +98,8 @@ async fn when_settlement_fails_the_content_is_withheld() {
     let origin = Origin::site().await;
     let facilitator = Facilitator::start().await;
     let gateway = Gateway::start(&origin.url(), &facilitator.url(), PAID).await;
-    facilitator.will_settle([Act::json(200, &json!({"success": false, "errorReason": "insufficient_funds"}))]);
+    facilitator
+        .will_settle([Act::json(200, &json!({"success": false, "errorReason": "insufficient_funds"}))]);
     let payment = Payer::new().pay(&get(gateway.address, "/paid/a", &[]).await.required());
     let refused = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &payment)]).await;
     assert_eq!(refused.status, 402);

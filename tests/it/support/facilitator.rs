@@ -42,7 +42,10 @@ impl Facilitator {
             };
             match request.target.as_str() {
                 "/verify" => verify.lock().unwrap().pop_front().unwrap_or_else(|| {
-                    Act::json(200, &json!({"isValid": true, "payer": "0x00000000000000000000000000000000000000aa"}))
+                    Act::json(
+                        200,
+                        &json!({"isValid": true, "payer": "0x00000000000000000000000000000000000000aa"}),
+                    )
                 }),
                 "/settle" => settle.lock().unwrap().pop_front().unwrap_or_else(|| {
                     Act::json(

@@ -1,0 +1,114 @@
+//! From the text of a file to a [`Config`].
+
+use toml::de::DeTable;
+
+use super::accepts::Builder;
+use super::assets::Assets;
+use super::auth::Secrets;
+use super::facilitators::Facilitators;
+use super::keys::TOP;
+use super::report::Report;
+use super::source::Source;
+use super::terms::Terms;
+use super::upstreams::Upstreams;
+use super::walk::{Node, Section};
+use super::{Config, Env, Loaded, accounts, listeners, routes, settings, syntax};
+use crate::x402::Network;
+
+/// Networks shown to v1 clients when nothing else is written: those that every one of them knows.
+const V1_NETWORKS: [&str; 4] = ["base", "base-sepolia", "avalanche", "avalanche-fuji"];
+
+/// Compiles the text of a configuration file. `file_name` is how messages call it, and relative
+/// paths in it start at its folder; `env` looks up environment variables.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of the file, warnings included.
+pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
+    let (tree, syntax_errors) = DeTable::parse_recoverable(text);
+    let source = Source::new(file_name, text, syntax::secrets(text, tree.get_ref()));
+    let report = Report::new(&source);
+    syntax::report(&report, &syntax_errors);
+    let config = compile(&report, tree.get_ref(), env);
+    let failed = report.has_errors();
+    if config.is_none() && !failed {
+        // Whatever is left out was reported; should that ever not be so, this is not a configuration.
+        report.missing(None, "the configuration cannot be used".into(), "please report this file".into());
+    }
+    let diagnostics = report.finish();
+    match config {
+        Some(config) if !failed => Ok((config, diagnostics)),
+        _ => Err(diagnostics),
+    }
+}
+
+fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> Option<Config> {
+    let top = Section::top(report, table, &TOP);
+    top.check_keys();
+    let limits = settings::limits(&top);
+    let (log, cors, sandbox_balance) =
+        (settings::log(&top), settings::cors(&top), settings::sandbox_balance(&top));
+    let listeners = listeners::listeners(&top);
+    let admin = listeners::admin(&top, &listeners);
+    let public_url = listeners::public_url(&top, &listeners);
+
+    let own = listeners.iter().map(|listener| listener.address).chain(admin).collect();
+    let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
+    let mut upstreams = Upstreams::read(&top, own);
+    let mut facilitators = Facilitators::read(&top, Secrets { env, plaintext });
+    let assets = Assets::read(&top);
+    let terms = Terms::read(&top, &mut facilitators);
+    let v1_networks = v1_networks(&top);
+    let mut builder = Builder {
+        facilitators: &mut facilitators,
+        assets: &assets,
+        v1_networks: &v1_networks,
+        origin_time_seconds: limits.origin_time_seconds,
+        public_url: public_url.as_deref().unwrap_or_default(),
+        offers: 0,
+        told: Vec::new(),
+    };
+    let routes = routes::read(&top, &mut builder, &mut upstreams, &terms);
+    let upstreams = upstreams.finish();
+    let (facilitators, facilitator_groups) = facilitators.finish();
+    Some(Config {
+        listeners,
+        admin,
+        public_url: public_url?,
+        upstreams,
+        facilitators,
+        facilitator_groups,
+        routes: routes?,
+        limits: limits.clients,
+        max_claims: limits.max_claims,
+        verify_in_flight: limits.verify_in_flight,
+        origin_time_seconds: limits.origin_time_seconds,
+        cors,
+        log,
+        sandbox_balance: sandbox_balance?,
+    })
+}
+
+fn v1_networks(top: &Section<'_>) -> Vec<Network> {
+    let Some(node) = top.get("v1_networks") else {
+        return V1_NETWORKS.iter().filter_map(|name| name.parse().ok()).collect();
+    };
+    // No network at all is a way to say so.
+    if node.value().as_array().is_some_and(|items| items.is_empty()) {
+        return Vec::new();
+    }
+    let networks = accounts::networks(&node).unwrap_or_default();
+    for (network, node) in &networks {
+        check_v1(network, node);
+    }
+    networks.into_iter().map(|(network, _)| network).collect()
+}
+
+fn check_v1(network: &Network, node: &Node<'_>) {
+    if network.v1_name().is_none() {
+        let message = format!("v1 clients do not know {}", network.name());
+        node.error(message, "leave it out; one name they do not know makes them refuse the whole 402");
+    } else if network.chain_id().is_none() {
+        let message = format!("nothing on {} is shown to v1 clients", network.name());
+        node.warning(message, "leave it out; they are shown EIP-3009 tokens only");
+    }
+}

@@ -1,0 +1,137 @@
+//! What is wrong with a configuration, told like a compiler tells it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::source::Place;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// The gateway does not start, or keeps the configuration it has.
+    Error,
+    /// Probably not meant, but the gateway can run with it.
+    Warning,
+}
+
+/// One mistake or doubt, in the operator's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What it is: `routes[2].price: more decimals than USDC has (6)`.
+    pub message: String,
+    /// How to mend it.
+    pub help: String,
+    /// File name as the operator gave it.
+    pub file: Arc<str>,
+    /// Where; `None` when it is about the file as a whole.
+    pub place: Option<Place>,
+}
+
+// Terminal colours (ECMA-48 SGR).
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[1;33m";
+const BLUE: &str = "\x1b[1;34m";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+impl Diagnostic {
+    /// The diagnostic as text of several lines, with a line feed at the end.
+    #[must_use]
+    pub fn render(&self, colour: bool) -> String {
+        let paint = |style: &'static str, text: &str| {
+            if colour { format!("{style}{text}{PLAIN}") } else { text.to_owned() }
+        };
+        let (style, word) = match self.severity {
+            Severity::Error => (RED, "error"),
+            Severity::Warning => (YELLOW, "warning"),
+        };
+        let mut text = format!("{}{}\n", paint(style, word), paint(BOLD, &format!(": {}", self.message)));
+        let Some(place) = &self.place else {
+            let help = indented(&self.help, "         ");
+            text.push_str(&format!(" {} {}\n", paint(BLUE, "-->"), self.file));
+            text.push_str(&format!("  {} help: {help}\n", paint(BLUE, "=")));
+            return text;
+        };
+        let number = place.line.to_string();
+        let gutter = " ".repeat(number.len());
+        let bar = paint(BLUE, "|");
+        let caret = " ".repeat(place.indent) + &paint(style, &"^".repeat(place.width));
+        let help = indented(&self.help, &format!("{gutter}         "));
+        let arrow = paint(BLUE, "-->");
+        text.push_str(&format!("{gutter}{arrow} {}:{}:{}\n", self.file, place.line, place.column));
+        text.push_str(&format!("{gutter} {bar}\n"));
+        text.push_str(&format!("{} {bar} {}\n", paint(BLUE, &number), place.text));
+        text.push_str(&format!("{gutter} {bar} {caret}\n"));
+        text.push_str(&format!("{gutter} {} help: {help}\n", paint(BLUE, "=")));
+        text
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.render(false))
+    }
+}
+
+/// How many there are of each severity: `2 errors, 1 warning`; empty when there are none.
+#[must_use]
+pub fn count(diagnostics: &[Diagnostic]) -> String {
+    let of = |severity, word: &str| {
+        let number = diagnostics.iter().filter(|one| one.severity == severity).count();
+        let plural = if number == 1 { "" } else { "s" };
+        (number > 0).then(|| format!("{number} {word}{plural}"))
+    };
+    let parts = [of(Severity::Error, "error"), of(Severity::Warning, "warning")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn indented(text: &str, indent: &str) -> String {
+    text.replace('\n', &format!("\n{indent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn diagnostic(place: Option<Place>) -> Diagnostic {
+        Diagnostic {
+            severity: Severity::Error,
+            message: "routes[0].price: more decimals than USDC has (6)".into(),
+            help: "the smallest price in USDC is 0.000001".into(),
+            file: "gateway.toml".into(),
+            place,
+        }
+    }
+
+    #[test]
+    fn a_diagnostic_shows_the_line_and_marks_the_text() {
+        let place = Place { line: 12, column: 9, text: "price = \"0.0000001\"".into(), indent: 8, width: 11 };
+        let expected = "\
+error: routes[0].price: more decimals than USDC has (6)
+  --> gateway.toml:12:9
+   |
+12 | price = \"0.0000001\"
+   |         ^^^^^^^^^^^
+   = help: the smallest price in USDC is 0.000001
+";
+        assert_eq!(diagnostic(Some(place.clone())).to_string(), expected);
+        let coloured = diagnostic(Some(place)).render(true);
+        assert!(coloured.starts_with("\x1b[1;31merror\x1b[0m\x1b[1m: routes"), "{coloured:?}");
+    }
+
+    #[test]
+    fn a_diagnostic_about_the_whole_file_names_the_file() {
+        assert!(diagnostic(None).to_string().contains(" --> gateway.toml\n"));
+    }
+
+    #[test]
+    fn diagnostics_are_counted_by_severity() {
+        let error = diagnostic(None);
+        let warning = Diagnostic { severity: Severity::Warning, ..error.clone() };
+        assert_eq!(count(&[]), "");
+        assert_eq!(count(&[error.clone(), error.clone(), warning.clone()]), "2 errors, 1 warning");
+        assert_eq!(count(&[warning]), "1 warning");
+    }
+}

@@ -1,0 +1,157 @@
+//! Syntax errors in the operator's words, and which parts of a file are secret.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue, Error};
+
+use super::report::Report;
+
+/// Reports what the TOML parser did not understand.
+pub(super) fn report(report: &Report<'_>, errors: &[Error]) {
+    let mut lines_seen = Vec::new();
+    for error in errors {
+        let span = error.span();
+        // One slip often makes the parser complain several times; the first complaint is the telling one.
+        let line = span.as_ref().map(|span| report.source().line_of(span.start));
+        if lines_seen.contains(&line) {
+            continue;
+        }
+        lines_seen.push(line);
+        let shown = span.clone().filter(|span| !report.source().hides(span));
+        let secret = span.is_some() && shown.is_none();
+        let text = if secret { "…" } else { shown.map_or("", |span| report.source().slice(span)) };
+        let (message, help) = explain(error.message(), text);
+        report.syntax(span, message, help);
+    }
+}
+
+fn explain(message: &str, text: &str) -> (String, String) {
+    let shown = text.escape_debug();
+    let starts = |start: &str| message.starts_with(start);
+    if starts("string values must be quoted") {
+        if text.is_empty() {
+            return ("a value is missing".into(), "write a value after the `=`".into());
+        }
+        return ("text must stand in quotes".into(), format!("write \"{shown}\""));
+    }
+    if starts("duplicate key") {
+        let help = "keep one of them; each further route begins with [[routes]], in double brackets";
+        return (format!("`{shown}` is written twice"), help.into());
+    }
+    if starts("key with no value") {
+        return ("a key without a value".into(), "write `key = value`".into());
+    }
+    if starts("invalid basic string") || starts("invalid literal string") {
+        return ("the text is not closed, or has a character that must be escaped".into(), quotes());
+    }
+    if starts("cannot recurse further") || starts("recursion limit") {
+        return ("nested too deeply".into(), "no key of a configuration nests this deeply".into());
+    }
+    if starts("cannot extend value") {
+        let message = format!("`{shown}` already has a value that is not a table");
+        return (message, "keep the value or the table".into());
+    }
+    // The parser's own words, without what it lists as expected: that goes into the help.
+    match message.split_once(", expected ") {
+        Some((what, expected)) => (what.to_owned(), format!("expected {expected}")),
+        None => (message.to_owned(), "see https://toml.io for how TOML is written".into()),
+    }
+}
+
+fn quotes() -> String {
+    "end it with the quote it began with, on the same line; in \"…\" write \\\\ for a backslash, in '…' nothing is escaped".into()
+}
+
+/// The byte ranges of a file that are not shown in messages: secrets, and what may be one.
+pub(super) fn secrets(text: &str, table: &DeTable<'_>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    collect(text, table, false, &mut found);
+    found
+}
+
+fn collect(text: &str, table: &DeTable<'_>, in_auth: bool, found: &mut Vec<Range<usize>>) {
+    for (name, value) in table {
+        let name = name.get_ref().to_ascii_lowercase();
+        match value.get_ref() {
+            DeValue::String(content) => {
+                if is_secret(&name, content, in_auth) {
+                    found.push(inside_quotes(text, value.span()));
+                }
+                found.extend(user_information(text, value.span()));
+            }
+            DeValue::Table(inner) => collect(text, inner, in_auth || name == "auth", found),
+            DeValue::Array(items) => {
+                for item in items {
+                    match item.get_ref() {
+                        DeValue::Table(inner) => collect(text, inner, in_auth, found),
+                        DeValue::String(_) => found.extend(user_information(text, item.span())),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_secret(name: &str, content: &str, in_auth: bool) -> bool {
+    let telling =
+        ["secret", "token", "password", "api_key", "private"].iter().any(|word| name.contains(word));
+    match name.rsplit_once('_').map(|(_, last)| last) {
+        // The secret itself, where the name of its variable belongs, is a common slip.
+        Some("env") => !is_variable_name(content),
+        Some("file") => false,
+        _ => telling || (in_auth && name == "value"),
+    }
+}
+
+/// Whether a text looks like the name of an environment variable and unlike a secret.
+pub(super) fn is_variable_name(text: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=64).contains(&text.len())
+        && text.bytes().all(plain)
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+}
+
+fn inside_quotes(text: &str, span: Range<usize>) -> Range<usize> {
+    let written = text.get(span.clone()).unwrap_or_default();
+    let quote = |quote| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
+    if quote('"') || quote('\'') { span.start + 1..span.end - 1 } else { span }
+}
+
+/// `user:password` of a URL.
+fn user_information(text: &str, span: Range<usize>) -> Option<Range<usize>> {
+    let written = text.get(span.clone())?;
+    let start = written.find("://")? + 3;
+    let authority = written.get(start..)?.split(['/', '?', '#']).next()?;
+    let length = authority.rfind('@')?;
+    Some(span.start + start..span.start + start + length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hidden(text: &str) -> Vec<&str> {
+        let (table, _) = DeTable::parse_recoverable(text);
+        secrets(text, table.get_ref()).into_iter().map(|span| &text[span]).collect()
+    }
+
+    #[test]
+    fn secrets_are_found_wherever_they_are_written() {
+        for (text, expected) in [
+            ("auth = { kind = \"bearer\", token = \"abc\" }", vec!["abc"]),
+            ("[facilitators.x]\nauth = { value = 'abc', value_env = \"NAME\" }", vec!["abc"]),
+            ("[[x]]\npassword = \"abc\"", vec!["abc"]),
+            ("x.auth.secret = \"\"\"abc\ndef\"\"\"", vec!["\"\"abc\ndef\"\""]),
+            ("secret_env = \"hunter2\"\nsecret_file = \"key.pem\"", vec!["hunter2"]),
+            ("url = \"https://me:pw@example.com/@\"", vec!["me:pw"]),
+            ("facilitator = [\"https://me@example.com\", \"sandbox\"]", vec!["me"]),
+            ("token = hunter2", vec!["hunter2"]),
+            ("token = \"hunter2", vec!["\"hunter2"]),
+            ("header = { X-Tier = \"bulk\" }\nvalue = \"shown\"", vec![]),
+        ] {
+            assert_eq!(hidden(text), expected, "{text}");
+        }
+    }
+}
