@@ -9,10 +9,12 @@ let offer = null;
 let chosen = null;
 let attempt = 0;
 let isSearchOver = false;
+let shownProviders = [];
 
 /** Changes the phase and clears the messages of the one before. */
 function enter(next) {
   phase = next;
+  shownProviders = [];
   byId("status").replaceChildren();
   byId("problem").replaceChildren();
   show("pay", false);
@@ -155,6 +157,11 @@ function renderChosen(option) {
 function renderWallets() {
   if (phase !== "choosing" || offer === null) return;
   const wallets = chosen === null ? [] : availableWallets();
+  // Buttons that are already there stay, because someone may be about to press one.
+  const isNew = wallets.some(({ provider }, index) => provider !== shownProviders[index]);
+  if (!isNew && wallets.length > 0 && wallets.length === shownProviders.length) return;
+  shownProviders = wallets.map(({ provider }) => provider);
+  const focused = [...byId("pay").children].indexOf(document.activeElement);
   const buttons = wallets.map((wallet) => {
     const icon = wallet.icon === null ? [] : [element("img", { src: wallet.icon, alt: "" })];
     return element("button", { type: "button", onclick: () => pay(wallet) }, ...icon, `Pay with ${wallet.name}`);
@@ -165,6 +172,7 @@ function renderWallets() {
   const nothing = element("p", { className: "note" }, missing);
   const isCertain = isSearchOver || chosen === null;
   byId("pay").replaceChildren(...(buttons.length > 0 ? buttons : [nothing]));
+  buttons[focused]?.focus();
   show("pay", buttons.length > 0 || isCertain);
   if (buttons.length === 0 && isCertain) byId("terminal").open = true;
 }

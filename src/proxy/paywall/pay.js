@@ -8,12 +8,14 @@ const PREVIEW_BYTES_MAX = 512 * 1024;
 const RETRY_SECONDS = 5;
 const RETRY_SECONDS_MAX = 600;
 
+const USED = /nonce|duplicate|already|in.use/i;
+
 // What a refusal means for the person in front of the screen; codes differ between facilitators. The first match wins.
 const REASONS = [
   [/insufficient/i, "The account does not hold enough of this token on this network."],
   [/valid_before|expired/i, "The payment came too late. If this happens again, check the clock of this device."],
   [/valid_after/i, "The payment is not valid yet. Check the clock of this device."],
-  [/nonce|duplicate|already|in.use/i, "This payment was used before. A payment buys the page once."],
+  [USED, "This payment was used before. A payment buys the page once."],
   [/matching|requirements|value|amount|recipient/i, "The offer has changed meanwhile. Above is the current one."],
   [/network|chain/i, "The payment was signed for another network."],
   [/signature|domain|token_name|token_version/i, "The signature was not accepted. The wallet may have used another account."],
@@ -26,6 +28,7 @@ const REASONS = [
 async function send(payment) {
   enter("busy");
   say("Paying…");
+  payment.timesSent = (payment.timesSent ?? 0) + 1;
   remember(payment);
   const headers = { "PAYMENT-SIGNATURE": payment.header, Accept: "text/html,application/xhtml+xml,*/*;q=0.8" };
   const request = (redirect) => fetch(pageUrl, { headers, cache: "no-store", credentials: "same-origin", redirect });
@@ -54,26 +57,33 @@ async function judge(response, payment) {
     forget();
     const words = `${answered}, although the payment was taken. Ask the site for help and show it the transaction.`;
     stop(new Problem("Paid, but not delivered", words, receipt.transaction));
+  } else if (response.status === 503 || receipt?.errorReason === "settlement_pending") {
+    const words = "The site cannot tell yet what becomes of the payment. Send the same one again; it cannot be charged twice.";
+    const problem = new Problem("Not settled yet", words, await errorIn(response));
+    offerSameAgain(payment, problem, secondsToWait(response.headers.get("Retry-After")));
   } else if (response.status === 402) {
     forget();
-    await refused(response, receipt);
-  } else if (response.status === 503) {
-    const words = "It is not known yet whether the payment was taken. Send the same one again; it cannot be charged twice.";
-    offerSameAgain(payment, new Problem("Not settled yet", words), secondsToWait(response.headers.get("Retry-After")));
+    await refused(response, receipt, payment);
   } else {
     const words = `${answered} and did not charge for it. You can send the same payment again.`;
     offerSameAgain(payment, new Problem("Nothing was delivered", words, await errorIn(response)), 0);
   }
 }
 
-async function refused(response, receipt) {
+async function refused(response, receipt, { timesSent }) {
   const current = parseOffer(fromBase64Json(response.headers.get("PAYMENT-REQUIRED")));
   const reasons = [receipt?.errorReason, current?.error, await errorIn(response)];
   const reason = reasons.find((text) => typeof text === "string" && text !== "");
   const known = REASONS.find(([pattern]) => pattern.test(reason ?? ""));
   if (current !== null) renderOffer(current);
   enter("choosing");
-  report(new Problem("The payment was refused", known?.[1] ?? "The site did not accept the payment.", reason));
+  if (timesSent > 1 && USED.test(reason ?? "")) {
+    const words = "The site has used this payment, perhaps for an answer that never reached you. "
+      + "Look in your wallet, and ask the site for help before you pay again.";
+    report(new Problem("This payment was taken before", words, reason));
+  } else {
+    report(new Problem("The payment was refused", known?.[1] ?? "The site did not accept the payment.", reason));
+  }
 }
 
 async function errorIn(response) {
@@ -185,7 +195,9 @@ function replaceDocument(html, response) {
   const nonces = [...policy.matchAll(/'nonce-([^']+)'/g)].map((match) => match[1]);
   const isAllowed = (tag) => nonces.length === 0 || nonces.some((nonce) => tag.includes(nonce));
   const page = html.replace(/<script(?=[\s/>])[^>]*/gi, (tag) => {
-    return isAllowed(tag) ? `<script nonce=${pageNonce} ${tag.slice("<script".length)}` : tag;
+    // A script with two nonces counts as one without any.
+    const attributes = tag.slice("<script".length).replace(/\snonce\s*=\s*(?:"[^"]*"|'[^']*'|[^\s>]+)/gi, "");
+    return isAllowed(tag) ? `<script nonce=${pageNonce} ${attributes}` : tag;
   });
   const metas = policy.split(",").filter((part) => part.trim() !== "").map((part) => {
     const extended = part.replace(/'nonce-[^']+'/g, (source) => `${source} 'nonce-${pageNonce}'`);

@@ -224,7 +224,7 @@ function walletProblem(error) {
   if (error instanceof Problem) return error;
   switch (errorCode(error)) {
     case 4001:
-      return new Problem("You declined", "You declined in your wallet. Nothing was paid.");
+      return new Problem("Not signed", "You declined in your wallet. Nothing was paid.");
     case 4100:
       return new Problem("Not allowed", "Your wallet does not let this page use the account. Nothing was paid.");
     case 4200:
