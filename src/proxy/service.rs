@@ -116,10 +116,8 @@ impl ProxyHttp for Paywall {
             self.public_scheme
         };
         headers::forward(request, client, scheme, plan.target.host_header.as_ref())?;
-        let host = self.upstream(plan).host().or(plan.target.host_header.as_ref());
-        if let Some(host) = host {
-            request.insert_header(header::HOST, host.clone())?;
-        }
+        let host = self.upstream(plan).host_for(plan.target.host_header.as_ref());
+        request.insert_header(header::HOST, host.clone())?;
         headers::describe(request, &plan.route_header, paid_by(&ctx.payment).as_ref())
     }
 
