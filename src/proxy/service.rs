@@ -154,6 +154,9 @@ impl ProxyHttp for Paywall {
             (plan.route.offer().is_some(), plan.preflight)
         };
         headers::strip_response(response, priced);
+        if session.req_header().version == http::Version::HTTP_10 {
+            end_with_connection(session, response);
+        }
         if !priced {
             return Ok(());
         }
@@ -467,6 +470,13 @@ impl Paywall {
 fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
     // `request_filter` sets it for everything that is forwarded; without it nothing is.
     ctx.plan.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a plan"))
+}
+
+/// Clients of HTTP/1.0 do not know chunks: a body without a length ends with the connection.
+fn end_with_connection(session: &mut Session, response: &mut ResponseHeader) {
+    if response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
 }
 
 fn is_preflight(request: &RequestHeader) -> bool {
