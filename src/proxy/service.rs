@@ -246,6 +246,12 @@ impl ProxyHttp for Paywall {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
+    /// Pingora's own would write queries and hosts to the log.
+    fn request_summary(&self, session: &Session, ctx: &RequestContext) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, access::path(request, ctx))
+    }
+
     fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
         // Refusals and clients that leave are in the access log.
         matches!(ctx.payment, Payment::Refused(..)) || error.esource() == &ErrorSource::Downstream
