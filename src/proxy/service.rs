@@ -123,12 +123,16 @@ impl ProxyHttp for Paywall {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
         let Some(rate) = std::num::NonZero::new(self.limits.min_body_rate) else { return Ok(()) };
+        // A conversation is no upload.
+        if session.was_upgraded() {
+            return Ok(());
+        }
         let (since, total) = ctx.body.get_or_insert_with(|| (Instant::now(), 0));
         *total += body.as_ref().map_or(0, Bytes::len);
         let due = (since.elapsed().as_secs()).saturating_sub(self.limits.read_timeout.as_secs());
@@ -441,6 +445,9 @@ impl Paywall {
         ctx.outcome = failure_outcome(error);
         let (status, message) = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(408), _) => (408, "the request's body came too slowly"),
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
+                (408, "the request's body did not arrive in time")
+            }
             (ErrorType::HTTPStatus(status), _) => (*status, "the request could not be answered"),
             (ErrorType::ConnectTimedout | ErrorType::ReadTimedout, ErrorSource::Upstream) => {
                 (504, "the origin did not answer in time")
