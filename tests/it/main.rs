@@ -5,5 +5,15 @@
 
 #![allow(unreachable_pub, missing_docs)]
 
+mod http2;
+mod limits;
 mod payments;
+mod proxy;
+mod proxy_framing;
+mod proxy_operations;
+mod proxy_retries;
+mod proxy_settlement;
+mod shutdown;
+mod streams;
 mod support;
+mod tls;
