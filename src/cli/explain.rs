@@ -136,6 +136,10 @@ fn explain(config: &Config, request: &Parsed<'_>, out: &mut dyn Write) -> io::Re
         query: request.query,
         headers: &request.headers,
     };
+    let facts = match announced_method(request) {
+        Some(method) => config.routes.preflight(facts, method),
+        None => facts,
+    };
     let explanation = config.routes.explain(&facts);
     match &explanation.outcome {
         Ok(choice) => {
@@ -230,7 +234,7 @@ fn paid(
     upstream: &str,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    if is_preflight(request) {
+    if announced_method(request).is_some() {
         let answer = match config.cors {
             Cors::Origins(_) => "answered by the gateway: a CORS preflight is not charged".to_owned(),
             Cors::Any | Cors::Off => format!("forwarded to upstream \"{upstream}\" unpaid: a CORS preflight"),
@@ -269,8 +273,10 @@ fn paid(
     line(out, "paid", &format!("forwarded to upstream \"{upstream}\", {when}"))
 }
 
-fn is_preflight(request: &Parsed<'_>) -> bool {
-    request.method == "OPTIONS"
-        && request.headers.contains_key(http::header::ORIGIN)
-        && request.headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
+/// The method that a CORS preflight announces.
+fn announced_method<'a>(request: &'a Parsed<'_>) -> Option<&'a str> {
+    if request.method != "OPTIONS" || !request.headers.contains_key(http::header::ORIGIN) {
+        return None;
+    }
+    request.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()
 }

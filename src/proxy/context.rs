@@ -6,6 +6,7 @@ use std::time::Instant;
 use http::header::HeaderValue;
 
 use super::facts::Target;
+use super::headers::PaidBy;
 use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
 use crate::policy::Route;
 use crate::telemetry::Outcome;
@@ -58,11 +59,32 @@ pub(super) struct Settled {
 }
 
 impl Payment {
-    /// Whether money has moved, or may have.
-    pub(super) const fn is_past_settlement(&self) -> bool {
+    /// Whether settlement did not succeed, so that asking the origin again could only serve what is
+    /// not paid for. What is settled stays settled: another try does not pay again.
+    pub(super) const fn is_refused(&self) -> bool {
         match self {
-            Self::None | Self::Admitted(_) => false,
-            Self::Settled(_) | Self::Refused(..) => true,
+            Self::None | Self::Admitted(_) | Self::Settled(_) => false,
+            Self::Refused(..) => true,
         }
+    }
+
+    /// What the origin is told of it.
+    pub(super) fn paid_by(&self) -> Option<PaidBy> {
+        let (terms, payer, transaction) = match self {
+            Self::Admitted(permit) => (permit.requirements(), permit.payer().map(str::to_owned), None),
+            Self::Settled(settled) => {
+                let response = &settled.receipt.response;
+                (&settled.terms, response.payer.clone(), Some(response.transaction.clone()))
+            }
+            Self::None | Self::Refused(..) => return None,
+        };
+        Some(PaidBy {
+            payer,
+            amount: terms.amount.to_string(),
+            asset: terms.asset.clone(),
+            network: terms.network.to_string(),
+            scheme: terms.scheme.clone(),
+            transaction,
+        })
     }
 }

@@ -9,6 +9,7 @@ mod front;
 mod head;
 mod headers;
 pub mod paywall;
+mod preflight;
 mod respond;
 mod service;
 pub mod settings;

@@ -14,9 +14,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{Payment, Plan, RequestContext, Settled};
 use super::facts::{self, BadRequest, Target};
-use super::headers::{self, PaidBy};
-use super::respond::{ALLOWED, DRAIN_TIMEOUT, EXPOSED, Refused};
-use super::{Paywall, access};
+use super::headers;
+use super::respond::{DRAIN_TIMEOUT, EXPOSED, Refused};
+use super::{Paywall, access, preflight};
 use crate::payment::{Admission, Permit, Refusal, Resource};
 use crate::policy::{Decision, Route, RouteFacts, SettleWhen};
 use crate::telemetry::Outcome;
@@ -78,7 +78,8 @@ impl ProxyHttp for Paywall {
         ctx.route = Some(Arc::clone(&route));
         let resource = Resource::new(&self.public_url, target.path.as_str(), &target.query);
         let route_header = self.route_header(&route);
-        let preflight = is_preflight(session.req_header()) && route.offer().is_some();
+        let preflight =
+            preflight::announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
         if preflight {
             return self.admit_preflight(session, ctx, plan).await;
@@ -120,7 +121,7 @@ impl ProxyHttp for Paywall {
         if let Some(host) = host {
             request.insert_header(header::HOST, host.clone())?;
         }
-        headers::describe(request, &plan.route_header, paid_by(&ctx.payment).as_ref())
+        headers::describe(request, &plan.route_header, ctx.payment.paid_by().as_ref())
     }
 
     async fn request_body_filter(
@@ -160,7 +161,7 @@ impl ProxyHttp for Paywall {
             return Ok(());
         }
         if preflight {
-            return complete_preflight(response);
+            return preflight::complete(response);
         }
         self.settle_for(response, ctx).await?;
         headers::make_private(response)?;
@@ -214,11 +215,11 @@ impl ProxyHttp for Paywall {
         let mut error = error.more_context(format!("Peer: {peer}"));
         let is_safe = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
-            && !ctx.payment.is_past_settlement();
+            && !is_answered(session)
+            && !ctx.payment.is_refused();
         if is_safe {
             error.retry.decide_reuse(client_reused);
         } else {
-            // After settlement a second try could settle twice.
             error.set_retry(false);
         }
         error
@@ -267,6 +268,10 @@ impl Paywall {
             path: &target.path,
             query: &target.query,
             headers: &request.headers,
+        };
+        let facts = match preflight::announced_method(request) {
+            Some(method) => self.routes.preflight(facts, method),
+            None => facts,
         };
         self.routes.find(&facts).cloned()
     }
@@ -403,7 +408,7 @@ impl Paywall {
         refusal: &Refusal,
         version: Option<crate::x402::Version>,
     ) -> pingora::Result<u16> {
-        ctx.outcome = outcome_of(refusal);
+        ctx.outcome = access::outcome_of(refusal);
         ctx.detail = refusal.detail().map(str::to_owned);
         let offer = self.gate.offer(&plan.route);
         let refused = Refused { refusal, offer, resource: &plan.resource, version };
@@ -417,21 +422,21 @@ impl Paywall {
         ctx: &mut RequestContext,
     ) -> pingora::Result<u16> {
         // An answer that has begun can only be broken off.
-        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
-            ctx.outcome = failure_outcome(error);
+        if is_answered(session) {
+            ctx.outcome = access::failure_outcome(error);
             return Ok(0);
         }
         session.as_downstream_mut().set_keepalive(None);
         if let Payment::Refused(refusal, version, offer) = &ctx.payment
             && let Some(plan) = &ctx.plan
         {
-            ctx.outcome = outcome_of(refusal);
+            ctx.outcome = access::outcome_of(refusal);
             ctx.detail = refusal.detail().map(str::to_owned);
             let version = Some(*version);
             let refused = Refused { refusal, offer: offer.clone(), resource: &plan.resource, version };
             return self.responder.refuse(session, &refused).await;
         }
-        ctx.outcome = failure_outcome(error);
+        ctx.outcome = access::failure_outcome(error);
         let (status, message) = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(408), _) => (408, "the request's body came too slowly"),
             (ErrorType::HTTPStatus(status), _) => (*status, "the request could not be answered"),
@@ -466,34 +471,14 @@ impl Paywall {
     }
 }
 
+/// Whether the client has the head of an answer.
+fn is_answered(session: &Session) -> bool {
+    session.response_written().is_some_and(|written| !written.status.is_informational())
+}
+
 fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
     // `request_filter` sets it for everything that is forwarded; without it nothing is.
     ctx.plan.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a plan"))
-}
-
-fn is_preflight(request: &RequestHeader) -> bool {
-    request.method == http::Method::OPTIONS
-        && request.headers.contains_key(header::ORIGIN)
-        && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// Keeps only what a preflight is about, and lets payments through where the origin lets anything.
-fn complete_preflight(response: &mut ResponseHeader) -> pingora::Result<()> {
-    let kept = |name: &str| {
-        name.starts_with("access-control-")
-            || matches!(name, "vary" | "allow" | "date" | "server" | "cache-control" | "connection")
-    };
-    let dropped: Vec<_> = response.headers.keys().filter(|name| !kept(name.as_str())).cloned().collect();
-    for name in dropped {
-        response.remove_header(&name);
-    }
-    if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-        headers::append(response, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
-    }
-    if response.status != http::StatusCode::NO_CONTENT {
-        response.insert_header(header::CONTENT_LENGTH, 0)?;
-    }
-    Ok(())
 }
 
 /// Only success is charged: 2xx, and 101 of an upgrade; not a gRPC error, which is a 200 whose
@@ -502,42 +487,4 @@ fn is_success(response: &ResponseHeader) -> bool {
     let grpc_failed = response.headers.get("grpc-status").is_some_and(|status| status != "0");
     let success = response.status.is_success() || response.status == http::StatusCode::SWITCHING_PROTOCOLS;
     success && !grpc_failed
-}
-
-const fn outcome_of(refusal: &Refusal) -> Outcome {
-    match refusal {
-        Refusal::PaymentRequired => Outcome::Challenged,
-        Refusal::Invalid { .. } | Refusal::AlreadyUsed | Refusal::SettlementFailed(_) => {
-            Outcome::PaymentRefused
-        }
-        Refusal::Unresolved => Outcome::Unresolved,
-        Refusal::Unavailable { .. } => Outcome::Unavailable,
-        Refusal::Denied => Outcome::Denied,
-    }
-}
-
-fn failure_outcome(error: &Error) -> Outcome {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, _) | (_, ErrorType::HTTPStatus(408)) => Outcome::ClientLeft,
-        _ => Outcome::UpstreamFailed,
-    }
-}
-
-fn paid_by(payment: &Payment) -> Option<PaidBy> {
-    let (terms, payer, transaction) = match payment {
-        Payment::Admitted(permit) => (permit.requirements(), permit.payer().map(str::to_owned), None),
-        Payment::Settled(settled) => {
-            let response = &settled.receipt.response;
-            (&settled.terms, response.payer.clone(), Some(response.transaction.clone()))
-        }
-        Payment::None | Payment::Refused(..) => return None,
-    };
-    Some(PaidBy {
-        payer,
-        amount: terms.amount.to_string(),
-        asset: terms.asset.clone(),
-        network: terms.network.to_string(),
-        scheme: terms.scheme.clone(),
-        transaction,
-    })
 }

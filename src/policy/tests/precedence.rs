@@ -119,6 +119,36 @@ fn every_method_needs_payment_unless_a_route_says_otherwise() {
 }
 
 #[test]
+fn a_preflight_is_decided_like_the_priced_request_it_announces() {
+    let table = table(vec![
+        priced_at("/get").method("GET"),
+        priced_at("/all"),
+        priced_at("/closed").method("GET"),
+        denied_at("/closed").method("OPTIONS"),
+        denied_at("/denied"),
+    ]);
+    for (path, announced, expected) in [
+        ("/get", "GET", Verdict::Priced),
+        ("/get", "HEAD", Verdict::Priced),
+        ("/get", "POST", Verdict::Free),
+        ("/all", "POST", Verdict::Priced),
+        ("/closed", "GET", Verdict::Denied),
+        ("/denied", "GET", Verdict::Denied),
+        ("/free", "GET", Verdict::Free),
+    ] {
+        let request = Request::to(path).method("OPTIONS");
+        let facts = table.preflight(request.facts(), announced);
+        let found = verdict_on(&table, &request.clone().method(facts.method));
+        assert_eq!(found, expected, "{announced} {path}");
+    }
+    let closed =
+        RouteTable::new(vec![priced_at("/get").method("GET")], route(PathPattern::Any, Decision::Deny));
+    let request = Request::to("/get").method("OPTIONS");
+    assert_eq!(closed.preflight(request.facts(), "GET").method, "GET", "a default is no route");
+    assert_eq!(closed.preflight(request.facts(), "POST").method, "OPTIONS");
+}
+
+#[test]
 fn a_table_lists_its_routes_as_written() {
     let table = table(vec![priced_at("/a"), free_at("/b/*")]);
     assert_eq!(table.routes().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["/a", "/b/*"]);
