@@ -118,12 +118,19 @@ impl Responder {
     /// Answers a CORS preflight in the origin's stead, where the operator lists allowed origins.
     pub(super) async fn preflight(&self, session: &mut Session) -> pingora::Result<u16> {
         let mut header = ResponseHeader::build_no_case(204, Some(8))?;
-        let method = session.req_header().headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
-        header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED))?;
+        let asked = &session.req_header().headers;
+        let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
+        // The operator trusts these origins: what they announce to send, such as credentials, is let through.
+        if let Some(headers) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+        }
+        super::headers::append(&mut header, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
         if let Some(method) = method {
             header.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, method)?;
         }
         header.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+        let vary = HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
+        header.insert_header(header::VARY, vary)?;
         self.write(session, Answer { header, body: Bytes::new() }).await
     }
 
