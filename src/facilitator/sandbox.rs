@@ -68,6 +68,9 @@ impl Sandbox {
         }
         let moment = Moment { now: self.clock.now(), margin_seconds: MARGIN_SECONDS };
         let authorization = ExactEvm.inspect(&request.requirements, &request.payload, moment)?;
+        if let Some(reason) = authorization.too_late {
+            return Err(reason);
+        }
         // A contract wallet's signature takes a chain to check, and the sandbox has none.
         let payer = authorization.payer.filter(|_| is_ordinary(request)).ok_or(Reason::EVM_SIGNATURE)?;
         Ok(Checked { id: authorization.id, payer })

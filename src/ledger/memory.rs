@@ -15,6 +15,9 @@ use crate::x402::SettleResponse;
 
 /// Settled claims are kept this long beyond their expiry, for clocks that disagree with the chain's.
 const GRACE_SECONDS: u64 = 60;
+/// Claims whose settlement has no known outcome are kept so much longer: they can no longer be settled,
+/// but may have been, and whoever presents one must not be asked to pay again.
+const UNRESOLVED_GRACE_SECONDS: u64 = 24 * 3600;
 
 /// A bounded ledger in memory.
 #[derive(Debug)]
@@ -81,6 +84,13 @@ impl Held {
         }
     }
 
+    fn keep_longer(&mut self, id: PaymentId, seconds: u64) {
+        let Some(at) = self.claims.get_mut(&id).and_then(|entry| entry.forget_at.as_mut()) else { return };
+        self.by_expiry.remove(&(*at, id));
+        *at = at.plus(seconds);
+        self.by_expiry.insert((*at, id));
+    }
+
     fn remove(&mut self, id: PaymentId) {
         if let Some(Entry { forget_at: Some(at), .. }) = self.claims.remove(&id) {
             self.by_expiry.remove(&(at, id));
@@ -107,6 +117,10 @@ impl Ledger for MemoryLedger {
         Ok(Claimed::New)
     }
 
+    async fn state(&self, id: PaymentId) -> Result<Option<PaymentState>, LedgerError> {
+        Ok(self.held().claims.get(&id).map(|entry| entry.state))
+    }
+
     async fn settling(&self, id: PaymentId) -> Result<(), LedgerError> {
         self.step(id, "settling", PaymentState::Settling, &[PaymentState::Claimed])
     }
@@ -117,7 +131,9 @@ impl Ledger for MemoryLedger {
     }
 
     async fn unresolved(&self, id: PaymentId) -> Result<(), LedgerError> {
-        self.step(id, "unresolved", PaymentState::Unresolved, &[PaymentState::Settling])
+        self.step(id, "unresolved", PaymentState::Unresolved, &[PaymentState::Settling])?;
+        self.held().keep_longer(id, UNRESOLVED_GRACE_SECONDS);
+        Ok(())
     }
 
     async fn release(&self, id: PaymentId) -> Result<(), LedgerError> {
@@ -184,6 +200,21 @@ mod tests {
         assert_eq!(ledger.claim(&other, UnixSeconds(2_000 + GRACE_SECONDS)).await, Ok(Claimed::New));
         let held = ledger.claim(&lasting, UnixSeconds(u64::MAX)).await;
         assert_eq!(held, Ok(Claimed::Held(PaymentState::Settled)));
+    }
+
+    #[tokio::test]
+    async fn a_payment_of_unknown_outcome_is_remembered_long_after_it_has_run_out() {
+        let ledger = MemoryLedger::new(1);
+        let lost = claim(1, Some(2_000));
+        ledger.claim(&lost, NOW).await.unwrap();
+        ledger.settling(lost.id).await.unwrap();
+        ledger.unresolved(lost.id).await.unwrap();
+        let end = 2_000 + GRACE_SECONDS + UNRESOLVED_GRACE_SECONDS;
+        let other = claim(2, Some(end + 9));
+        assert!(ledger.claim(&other, UnixSeconds(end - 1)).await.is_err());
+        assert_eq!(ledger.state(lost.id).await, Ok(Some(PaymentState::Unresolved)));
+        assert_eq!(ledger.claim(&other, UnixSeconds(end)).await, Ok(Claimed::New));
+        assert_eq!(ledger.state(lost.id).await, Ok(None));
     }
 
     #[tokio::test]

@@ -129,9 +129,6 @@ fn inspect_eip3009(
     if message.validAfter > U256::from(moment.now.0) {
         return Err(Reason::EVM_VALID_AFTER);
     }
-    if message.validBefore < U256::from(moment.now.plus(moment.margin_seconds).0) {
-        return Err(Reason::EVM_VALID_BEFORE);
-    }
     let digest = authorization_digest(
         &message,
         terms.domain_member("name")?,
@@ -140,10 +137,12 @@ fn inspect_eip3009(
         terms.asset,
     );
     check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
+    let in_time = message.validBefore >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
         payer: Some(message.from.to_checksum(None)),
         expires: Some(saturating_seconds(message.validBefore)),
+        too_late: (!in_time).then_some(Reason::EVM_VALID_BEFORE),
     })
 }
 
@@ -158,8 +157,10 @@ pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -
         return Ok(());
     }
     let parsed = alloy_primitives::Signature::from_raw(signature).map_err(|_| NotSigner)?;
-    // Contracts of the tokens in use refuse the malleable upper half (EIP-2).
-    if parsed.normalize_s().is_some() {
+    // Contracts of the tokens in use refuse the malleable upper half (EIP-2), and a recovery id other
+    // than 27 and 28, which some wallets write as 0 and 1.
+    let known_id = matches!(signature.last(), Some(0 | 1 | 27 | 28));
+    if !known_id || parsed.normalize_s().is_some() {
         return Err(NotSigner);
     }
     match parsed.recover_address_from_prehash(&digest) {
@@ -225,7 +226,7 @@ mod tests {
     use serde_json::json;
 
     fn inspect(payload: &Value) -> Result<Authorization, Reason> {
-        ExactEvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT)
+        ExactEvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT).and_then(testing::in_time)
     }
 
     fn message() -> TransferWithAuthorization {
@@ -302,6 +303,19 @@ mod tests {
         let high = alloy_primitives::Signature::new(signature.r(), order - signature.s(), !signature.v());
         twin["signature"] = Bytes::from(high.as_bytes().to_vec()).to_string().into();
         assert_eq!(inspect(&twin), Err(Reason::EVM_SIGNATURE));
+    }
+
+    #[test]
+    fn a_recovery_id_is_written_in_two_ways_and_in_no_other() {
+        let mut payload = payload(&message());
+        let bytes: Bytes = payload["signature"].as_str().unwrap().parse().unwrap();
+        let right = bytes[64];
+        for id in 0..=u8::MAX {
+            let mut other = bytes.to_vec();
+            other[64] = id;
+            payload["signature"] = Bytes::from(other).to_string().into();
+            assert_eq!(inspect(&payload).is_ok(), id == right || id == right - 27, "{id}");
+        }
     }
 
     #[test]
