@@ -28,8 +28,9 @@ use crate::telemetry::Metrics;
 const MAX_RETRIES: usize = 4;
 /// Idle upstream connections kept, for all upstreams together.
 const UPSTREAM_POOL: usize = 1024;
-/// How often it is asked what a facilitator supports, once it is known.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is looked whether what a facilitator supports has changed. It is asked itself only when
+/// its last answer is no longer fresh.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
