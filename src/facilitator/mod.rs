@@ -3,6 +3,7 @@
 //! The contract separates *told no* from *answer lost*, because only the first makes it safe to
 //! give a payment back to its payer.
 
+pub mod cdp;
 pub mod settings;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What facilitators are told by the configuration.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::secret::Secret;
@@ -22,6 +23,8 @@ pub struct HttpSettings {
     pub url: String,
     /// How the gateway identifies itself.
     pub auth: Auth,
+    /// PEM certificates to trust instead of the system's, for a facilitator with a private CA.
+    pub ca_file: Option<PathBuf>,
     /// Limit for a verification.
     pub verify_timeout: Duration,
     /// Limit for a settlement; public chains need tens of seconds.
