@@ -202,12 +202,7 @@ fn facilitators(
     };
     let each = config.facilitators.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
-        match members.as_slice() {
-            [only] => Arc::clone(&each[*only]),
-            several => {
-                Arc::new(Failover::new(several.iter().map(|index| Arc::clone(&each[*index])).collect()))
-            }
-        }
+        Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
     };
     Ok(config.facilitator_groups.iter().map(group).collect())
 }

@@ -3,8 +3,10 @@
 //! It translates: a session into facts, the gate's decisions into HTTP, an upstream into a peer.
 
 mod access;
+mod admission;
 mod context;
 mod facts;
+mod failure;
 mod front;
 mod head;
 mod headers;

@@ -3,5 +3,7 @@
 //! Every test starts the gateway it needs on free loopback ports, with an origin and, where it
 //! matters, a facilitator of its own that act as scripted.
 
+#![allow(unreachable_pub, missing_docs)]
+
 mod payments;
 mod support;
