@@ -6,4 +6,5 @@
 #![allow(unreachable_pub, missing_docs)]
 
 mod payments;
+mod readme;
 mod support;
