@@ -125,12 +125,16 @@ impl ProxyHttp for Paywall {
 
     async fn request_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
         let Some(rate) = std::num::NonZero::new(self.limits.min_body_rate) else { return Ok(()) };
+        // A WebSocket is silent as long as it likes.
+        if session.is_upgrade_req() {
+            return Ok(());
+        }
         let (since, total) = ctx.body.get_or_insert_with(|| (Instant::now(), 0));
         *total += body.as_ref().map_or(0, Bytes::len);
         let due = (since.elapsed().as_secs()).saturating_sub(self.limits.read_timeout.as_secs());
@@ -143,7 +147,7 @@ impl ProxyHttp for Paywall {
 
     async fn response_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
@@ -172,7 +176,6 @@ impl ProxyHttp for Paywall {
             let value = settled.receipt.response.header_value(version);
             response.insert_header(version.response_header(), value)?;
         }
-        session.as_downstream_mut().set_abort_on_close(true);
         Ok(())
     }
 
