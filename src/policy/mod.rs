@@ -1,13 +1,29 @@
 //! What costs what: compiled once from the configuration, read on every request.
 
+mod explain;
+mod glob;
+mod host;
+mod index;
 mod matcher;
 mod offer;
 mod path;
+mod pattern;
+mod readings;
 mod route;
 mod table;
+mod text;
+mod tree;
+mod unreachable;
 
-pub use matcher::{Condition, HostPattern, ValueMatch};
+pub use explain::{Explanation, Loss, Lost};
+pub use glob::Glob;
+pub use host::{HostPattern, normalise_host};
+pub use matcher::{Condition, ValueMatch};
 pub use offer::{Accept, FacilitatorId, Offer, SettleWhen, V1Mode};
-pub use path::{PathError, RoutePath};
-pub use route::{Decision, PathPattern, Route, RouteFacts, UpstreamId};
-pub use table::{RouteError, RouteTable};
+pub use path::{PATH_BYTES_MAX, PathError, RoutePath};
+pub use pattern::{
+    PATTERN_BYTES_MAX, PATTERN_SEGMENTS_MAX, PathPattern, PathRegex, PatternError, PatternProblem,
+};
+pub use route::{Decision, Route, RouteFacts, UpstreamId};
+pub use table::{Choice, RouteError, RouteTable};
+pub use unreachable::Unreachable;

@@ -1,8 +1,11 @@
 //! A route: which requests it is for, and what it decides.
 
-use super::matcher::{Condition, HostPattern};
+use super::glob::Spelling;
+use super::host::HostPattern;
+use super::matcher::{self, Condition};
 use super::offer::Offer;
 use super::path::RoutePath;
+use super::pattern::PathPattern;
 
 /// Index of an upstream in the configuration's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,17 +20,6 @@ pub enum Decision {
     Deny,
     /// Forward for money.
     Paid(Box<Offer>),
-}
-
-/// The path part of a route.
-#[derive(Debug, Clone)]
-pub enum PathPattern {
-    /// Every path.
-    Any,
-    /// `/exact`, `/with/*`, `/with/{name}`, `/with/**`, as written.
-    Pattern(String),
-    /// A regular expression that must match the whole path.
-    Regex(regex::Regex),
 }
 
 /// A route as compiled from the configuration.
@@ -60,6 +52,40 @@ impl Route {
             Decision::Free | Decision::Deny => None,
         }
     }
+
+    /// Doubt costs: only free routes insist on the exact spelling.
+    pub(super) fn spelling(&self) -> Spelling {
+        match self.decision {
+            Decision::Free => Spelling::AsWritten,
+            Decision::Deny | Decision::Paid(_) => Spelling::Any,
+        }
+    }
+
+    /// How many conditions it has; its methods together count as one.
+    pub(super) fn conditions(&self) -> usize {
+        usize::from(!self.methods.is_empty()) + self.headers.len() + self.query.len()
+    }
+
+    /// The first condition that does not hold for a request.
+    pub(super) fn failing(&self, facts: &RouteFacts<'_>) -> Option<Failing<'_>> {
+        let spelling = self.spelling();
+        if !matcher::covers_method(&self.methods, facts.method, spelling) {
+            return Some(Failing::Method);
+        }
+        let header = self.headers.iter().find(|header| !header.holds_in_headers(facts.headers, spelling));
+        if let Some(header) = header {
+            return Some(Failing::Header(header));
+        }
+        self.query.iter().find(|query| !query.holds_in_query(facts.query, spelling)).map(Failing::Query)
+    }
+}
+
+/// A condition of a route that does not hold.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Failing<'a> {
+    Method,
+    Header(&'a Condition),
+    Query(&'a Condition),
 }
 
 /// What is looked at to find a request's route.

@@ -1,8 +1,16 @@
 //! The route table.
+//!
+//! Which of several fitting routes applies: the one with the most specific host (exact, then the
+//! longest `*.domain`, then any); of those the one with the most specific path (exact, then regular
+//! expression, then pattern; patterns compared segment by segment: literal, then partly literal with
+//! the more literal characters, then `*` or `{name}`, then `**` or a final `/*`); of those the one
+//! with the most conditions (methods count as one); of those the one written first. Routes whose
+//! conditions do not hold do not take part.
 
 use std::sync::Arc;
 
-use super::route::{Route, RouteFacts};
+use super::index::HostIndex;
+use super::route::{Decision, Route, RouteFacts};
 
 /// Why no route could be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -13,23 +21,97 @@ pub enum RouteError {
 }
 
 /// All routes, compiled for lookup.
+///
+/// A lookup costs one hash lookup of the host, one of the whole path and one per segment, however many
+/// routes there are; routes with regular expressions are tried one by one. It allocates nothing for a
+/// plain path, unless regular expressions (one text with a slash added) or a `**` in the middle of a
+/// pattern are met.
 #[derive(Debug)]
 pub struct RouteTable {
-    default: Arc<Route>,
+    pub(super) routes: Vec<Arc<Route>>,
+    pub(super) default: Arc<Route>,
+    index: HostIndex,
+}
+
+/// Which route was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// The one with this number, counted from zero in the order written.
+    Route(usize),
+    /// The default, because no other fits.
+    Default,
 }
 
 impl RouteTable {
-    /// Compiles routes in the order the operator wrote them; `default` is for what matches none.
+    /// Compiles routes in the order the operator wrote them; `default` is for what matches none, and
+    /// its own conditions are not looked at.
     #[must_use]
-    pub fn new(_routes: Vec<Route>, default: Route) -> Self {
-        Self { default: Arc::new(default) }
+    pub fn new(routes: Vec<Route>, default: Route) -> Self {
+        let routes: Vec<_> = routes.into_iter().map(Arc::new).collect();
+        let index = HostIndex::new(&routes);
+        Self { routes, default: Arc::new(default), index }
     }
 
     /// The route of a request.
     ///
+    /// Every reading of the path must fall under the same route, so that no origin can serve something
+    /// priced for what was let through free. Readings that fall under different free routes do no
+    /// harm, nor under different denied ones: the strict reading decides.
+    ///
     /// # Errors
     /// [`RouteError::Ambiguous`].
-    pub fn find(&self, _facts: &RouteFacts<'_>) -> Result<&Arc<Route>, RouteError> {
-        Ok(&self.default)
+    pub fn find(&self, facts: &RouteFacts<'_>) -> Result<&Arc<Route>, RouteError> {
+        self.choose(facts).map(|choice| self.route(choice))
+    }
+
+    /// Like [`Self::find`], by number.
+    ///
+    /// # Errors
+    /// [`RouteError::Ambiguous`].
+    pub fn choose(&self, facts: &RouteFacts<'_>) -> Result<Choice, RouteError> {
+        let mut choices = self.choices(facts).map(|(choice, _)| choice);
+        // There is always a strict reading.
+        let strict = choices.next().unwrap_or(Choice::Default);
+        if choices.all(|other| self.agree(strict, other)) { Ok(strict) } else { Err(RouteError::Ambiguous) }
+    }
+
+    /// The chosen route.
+    #[must_use]
+    pub fn route(&self, choice: Choice) -> &Arc<Route> {
+        match choice {
+            Choice::Route(number) => self.routes.get(number).unwrap_or(&self.default),
+            Choice::Default => &self.default,
+        }
+    }
+
+    /// The routes in the order written, without the default.
+    #[must_use]
+    pub fn routes(&self) -> impl ExactSizeIterator<Item = &Arc<Route>> {
+        self.routes.iter()
+    }
+
+    /// The route for what matches no other.
+    #[must_use]
+    pub fn default(&self) -> &Arc<Route> {
+        &self.default
+    }
+
+    /// The choice for each reading of the path, the strict one first.
+    pub(super) fn choices<'a>(
+        &'a self,
+        facts: &'a RouteFacts<'a>,
+    ) -> impl Iterator<Item = (Choice, super::readings::Reading<'a>)> {
+        facts.path.views().map(|reading| {
+            let number = self.index.find(&self.routes, facts, reading);
+            (number.map_or(Choice::Default, Choice::Route), reading)
+        })
+    }
+
+    fn agree(&self, one: Choice, other: Choice) -> bool {
+        one == other
+            || matches!(
+                (&self.route(one).decision, &self.route(other).decision),
+                (Decision::Free, Decision::Free) | (Decision::Deny, Decision::Deny)
+            )
     }
 }
