@@ -11,6 +11,8 @@ mod pattern;
 mod readings;
 mod route;
 mod table;
+#[cfg(test)]
+mod tests;
 mod text;
 mod tree;
 mod unreachable;
