@@ -107,7 +107,7 @@ impl ProxyHttp for Paywall {
         } else {
             request.set_raw_path(format!("{path}?{}", plan.target.query).as_bytes())?;
         }
-        headers::strip_request(request);
+        headers::strip_request(request, &self.decisive_headers);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let scheme = if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
