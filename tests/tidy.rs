@@ -1,7 +1,7 @@
 //! The architecture as a test: who may know whom, who may know Pingora, how large a file may be,
 //! and which words do not belong in finished code.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -158,8 +158,8 @@ mod tests {
 
     #[test]
     fn each_wrong_field_has_its_reason() {
-        let now = MOMENT.now.0;
         type Change = fn(&mut TransferWithAuthorization, u64);
+        let now = MOMENT.now.0;
         let cases: &[(Change, Reason)] = &[
             (|m, _| m.to = Address::repeat_byte(1), Reason::EVM_RECIPIENT),
             (|m, _| m.value = U256::from(9_999), Reason::EVM_VALUE),
