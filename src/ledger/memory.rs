@@ -31,6 +31,8 @@ struct Held {
     claims: HashMap<PaymentId, Entry>,
     /// Claims by the time at which they may be forgotten; those that may never be are not in it.
     by_expiry: BTreeSet<(UnixSeconds, PaymentId)>,
+    /// How many claims are in each state, so that counting does not hold up claiming.
+    counts: HashMap<PaymentState, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +63,8 @@ impl MemoryLedger {
         let mut held = self.held();
         match held.claims.get_mut(&id) {
             Some(entry) if from.contains(&entry.state) => {
-                entry.state = next;
+                let before = std::mem::replace(&mut entry.state, next);
+                held.moved(Some(before), Some(next));
                 Ok(())
             }
             entry => Err(LedgerError::WrongState { id, wanted, found: entry.map(|entry| entry.state) }),
@@ -77,9 +80,10 @@ impl Held {
         for (at, id) in due {
             let in_use =
                 |entry: &Entry| matches!(entry.state, PaymentState::Claimed | PaymentState::Settling);
-            if !self.claims.get(&id).is_some_and(in_use) {
-                self.claims.remove(&id);
-                self.by_expiry.remove(&(at, id));
+            match self.claims.get(&id) {
+                Some(entry) if in_use(entry) => {}
+                Some(_) => self.remove(id),
+                None => drop(self.by_expiry.remove(&(at, id))),
             }
         }
     }
@@ -92,8 +96,19 @@ impl Held {
     }
 
     fn remove(&mut self, id: PaymentId) {
-        if let Some(Entry { forget_at: Some(at), .. }) = self.claims.remove(&id) {
+        let Some(Entry { state, forget_at }) = self.claims.remove(&id) else { return };
+        self.moved(Some(state), None);
+        if let Some(at) = forget_at {
             self.by_expiry.remove(&(at, id));
+        }
+    }
+
+    fn moved(&mut self, from: Option<PaymentState>, to: Option<PaymentState>) {
+        if let Some(count) = from.and_then(|state| self.counts.get_mut(&state)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(state) = to {
+            *self.counts.entry(state).or_default() += 1;
         }
     }
 }
@@ -111,6 +126,7 @@ impl Ledger for MemoryLedger {
         }
         let forget_at = claim.expires.map(|expires| expires.plus(GRACE_SECONDS));
         held.claims.insert(claim.id, Entry { state: PaymentState::Claimed, forget_at });
+        held.moved(None, Some(PaymentState::Claimed));
         if let Some(at) = forget_at {
             held.by_expiry.insert((at, claim.id));
         }
@@ -151,7 +167,7 @@ impl Ledger for MemoryLedger {
 
     async fn counts(&self) -> Vec<(PaymentState, usize)> {
         let held = self.held();
-        let count = |state| held.claims.values().filter(|entry| entry.state == state).count();
+        let count = |state| held.counts.get(&state).copied().unwrap_or_default();
         [PaymentState::Claimed, PaymentState::Settling, PaymentState::Settled, PaymentState::Unresolved]
             .map(|state| (state, count(state)))
             .to_vec()

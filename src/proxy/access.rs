@@ -1,12 +1,10 @@
 //! The access log: one line per request, whatever became of it.
 
+use pingora::Error;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource, ErrorType};
 
 use super::Paywall;
 use super::context::{Payment, RequestContext};
-use crate::payment::Refusal;
-use crate::telemetry::Outcome;
 
 /// Writes the line and counts the request.
 pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, ctx: &RequestContext) {
@@ -50,25 +48,4 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
         error = error.map(tracing::field::display),
         "request"
     );
-}
-
-/// What a refusal is counted as.
-pub(super) const fn outcome_of(refusal: &Refusal) -> Outcome {
-    match refusal {
-        Refusal::PaymentRequired => Outcome::Challenged,
-        Refusal::Invalid { .. } | Refusal::AlreadyUsed | Refusal::SettlementFailed(_) => {
-            Outcome::PaymentRefused
-        }
-        Refusal::Unresolved => Outcome::Unresolved,
-        Refusal::Unavailable { .. } => Outcome::Unavailable,
-        Refusal::Denied => Outcome::Denied,
-    }
-}
-
-/// What an error is counted as.
-pub(super) fn failure_outcome(error: &Error) -> Outcome {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, _) | (_, ErrorType::HTTPStatus(408)) => Outcome::ClientLeft,
-        _ => Outcome::UpstreamFailed,
-    }
 }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use http::header::HeaderValue;
 
 use super::facts::Target;
-use super::headers::PaidBy;
 use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
 use crate::policy::Route;
 use crate::telemetry::Outcome;
@@ -54,7 +53,7 @@ pub(super) enum Payment {
 /// A settled payment with what the log, the metrics and the origin are told of it.
 pub(super) struct Settled {
     pub(super) receipt: Receipt,
-    pub(super) id: crate::scheme::PaymentId,
+    pub(super) id: crate::payment::PaymentId,
     pub(super) terms: crate::x402::PaymentRequirements,
 }
 
@@ -66,25 +65,5 @@ impl Payment {
             Self::None | Self::Admitted(_) | Self::Settled(_) => false,
             Self::Refused(..) => true,
         }
-    }
-
-    /// What the origin is told of it.
-    pub(super) fn paid_by(&self) -> Option<PaidBy> {
-        let (terms, payer, transaction) = match self {
-            Self::Admitted(permit) => (permit.requirements(), permit.payer().map(str::to_owned), None),
-            Self::Settled(settled) => {
-                let response = &settled.receipt.response;
-                (&settled.terms, response.payer.clone(), Some(response.transaction.clone()))
-            }
-            Self::None | Self::Refused(..) => return None,
-        };
-        Some(PaidBy {
-            payer,
-            amount: terms.amount.to_string(),
-            asset: terms.asset.clone(),
-            network: terms.network.to_string(),
-            scheme: terms.scheme.clone(),
-            transaction,
-        })
     }
 }

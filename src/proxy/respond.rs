@@ -163,7 +163,7 @@ impl Responder {
         answer.header.insert_header(header::CONTENT_TYPE, html)?;
         answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
         answer.header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
-        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))?;
+        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"))?;
         Ok(answer)
     }
 
@@ -223,13 +223,16 @@ fn retry_later(message: &str, after: Duration) -> pingora::Result<Answer> {
     Ok(answer)
 }
 
-/// A browser is what asks for HTML and calls itself Mozilla, as every x402 server has it.
+/// A browser is what asks for HTML and calls itself Mozilla, as every x402 server has it. The page
+/// pays with a GET, so other methods are answered as programs are.
 fn is_browser(session: &Session) -> bool {
     let has = |name: header::HeaderName, part: &str| {
         let value = session.req_header().headers.get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.contains(part))
     };
-    has(header::ACCEPT, "text/html") && has(header::USER_AGENT, "Mozilla")
+    matches!(session.req_header().method, http::Method::GET | http::Method::HEAD)
+        && has(header::ACCEPT, "text/html")
+        && has(header::USER_AGENT, "Mozilla")
 }
 
 /// Lets a small request body be read and dropped; a larger one closes the connection.

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, U256, address};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
-use super::exact_evm::{
+use super::evm::{
     EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint,
     saturating_seconds,
 };

@@ -3,7 +3,8 @@
 //! Every test starts the gateway it needs on free loopback ports, with an origin and, where it
 //! matters, a facilitator of its own that act as scripted.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod payments;
+mod readme;
 mod support;

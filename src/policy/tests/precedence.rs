@@ -158,6 +158,26 @@ fn a_table_lists_its_routes_as_written() {
 }
 
 #[test]
+fn patterns_that_are_equal_up_to_a_segment_are_told_apart_by_the_next() {
+    // `/a*/…` and `/*b/…` begin equally specific; the walk meets them in either order.
+    let table = table(vec![
+        priced_at("/a*/*").header("x-tier", "bulk"),
+        priced_at("/*b/*"),
+        priced_at("/*b/**/z"),
+        priced_at("/a*/y"),
+        priced_at("/*b/{x}/y"),
+        priced_at("/a*/*"),
+    ]);
+    for (path, number) in
+        [("/ab", 1), ("/ab/x", 1), ("/ab/x/z", 2), ("/ab/y", 3), ("/ab/y/y", 4), ("/ac/x", 5)]
+    {
+        assert_eq!(table.choose(&Request::to(path).facts()), Ok(Choice::Route(number)), "{path}");
+    }
+    let bulk = Request::to("/ab/x").header("x-tier", "bulk");
+    assert_eq!(table.choose(&bulk.facts()), Ok(Choice::Route(0)));
+}
+
+#[test]
 fn a_hundred_thousand_routes_keep_their_own_requests() {
     let number = 25_000;
     let shapes = ["/shop/item-#", "/shop/#/{part}", "/files/*.x#", "/deep/**/leaf-#"];
