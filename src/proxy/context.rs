@@ -58,12 +58,11 @@ pub(super) struct Settled {
 }
 
 impl Payment {
-    /// Whether settlement did not succeed, so that asking the origin again could only serve what is
-    /// not paid for. What is settled stays settled: another try does not pay again.
-    pub(super) const fn is_refused(&self) -> bool {
+    /// Whether money has moved, or may have.
+    pub(super) const fn is_past_settlement(&self) -> bool {
         match self {
-            Self::None | Self::Admitted(_) | Self::Settled(_) => false,
-            Self::Refused(..) => true,
+            Self::None | Self::Admitted(_) => false,
+            Self::Settled(_) | Self::Refused(..) => true,
         }
     }
 }

@@ -7,7 +7,6 @@ use super::Paywall;
 use super::admission::outcome_of;
 use super::context::{Payment, RequestContext};
 use super::respond::Refused;
-use super::service::is_answered;
 use crate::telemetry::Outcome;
 
 impl Paywall {
@@ -18,7 +17,7 @@ impl Paywall {
         ctx: &mut RequestContext,
     ) -> pingora::Result<u16> {
         // An answer that has begun can only be broken off.
-        if is_answered(session) {
+        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
             ctx.outcome = failure_outcome(error);
             return Ok(0);
         }

@@ -217,11 +217,11 @@ impl ProxyHttp for Paywall {
         let mut error = error.more_context(format!("Peer: {peer}"));
         let is_safe = session.req_header().method.is_idempotent()
             && !session.as_ref().retry_buffer_truncated()
-            && !is_answered(session)
-            && !ctx.payment.is_refused();
+            && !ctx.payment.is_past_settlement();
         if is_safe {
             error.retry.decide_reuse(client_reused);
         } else {
+            // After settlement a second try could settle twice.
             error.set_retry(false);
         }
         error
@@ -256,11 +256,6 @@ impl ProxyHttp for Paywall {
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
         access::log(self, session, error, ctx);
     }
-}
-
-/// Whether the client has the head of an answer.
-pub(super) fn is_answered(session: &Session) -> bool {
-    session.response_written().is_some_and(|written| !written.status.is_informational())
 }
 
 pub(super) fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
