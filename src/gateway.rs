@@ -28,8 +28,9 @@ use crate::telemetry::Metrics;
 const MAX_RETRIES: usize = 4;
 /// Idle upstream connections kept, for all upstreams together.
 const UPSTREAM_POOL: usize = 1024;
-/// How often it is asked what a facilitator supports, once it is known.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
+/// How often it is looked whether what a facilitator supports has changed. It is asked itself only when
+/// its last answer is no longer fresh.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How often it is looked at shutdown whether anything is in flight.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -78,7 +79,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`StartError`], before anything listens for clients.
-    pub fn build(config: Config) -> Result<Self, StartError> {
+    pub fn build(config: &Config) -> Result<Self, StartError> {
         for listener in &config.listeners {
             // Pingora would panic later; this says what is wrong.
             StdListener::bind(listener.address)
@@ -93,7 +94,7 @@ impl Gateway {
             .map_err(StartError::Runtime)?;
         let metrics = Arc::new(Metrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let facilitators = facilitators(&config, &clock, &metrics)?;
+        let facilitators = facilitators(config, &clock, &metrics)?;
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
         let ledger = Arc::new(MemoryLedger::new(config.max_claims));
@@ -106,7 +107,7 @@ impl Gateway {
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
         });
-        let demo = runtime.block_on(start_demo(&config))?;
+        let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),
             routes: Arc::clone(&config.routes),
@@ -131,7 +132,7 @@ impl Gateway {
             });
             runtime.block_on(start_admin(address, admin))?;
         }
-        let server = server(&config, paywall)?;
+        let server = server(config, paywall)?;
         Ok(Self { server, runtime, gate, running, http2, closing, grace: config.limits.shutdown_grace })
     }
 
@@ -214,12 +215,7 @@ fn facilitators(
     };
     let each = config.facilitators.iter().map(build).collect::<Result<Vec<_>, _>>()?;
     let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
-        match members.as_slice() {
-            [only] => Arc::clone(&each[*only]),
-            several => {
-                Arc::new(Failover::new(several.iter().map(|index| Arc::clone(&each[*index])).collect()))
-            }
-        }
+        Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
     };
     Ok(config.facilitator_groups.iter().map(group).collect())
 }

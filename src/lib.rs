@@ -1,4 +1,81 @@
 //! tollgate: a reverse proxy that puts an x402 paywall in front of an existing site.
+//!
+//! This is the project's architecture page. In one sentence: [`proxy`] asks [`payment`] whether a
+//! request may pass; `payment` looks the price up in [`policy`], understands the payment through
+//! [`scheme`], makes it single-use in [`ledger`], has it verified and settled by a [`facilitator`];
+//! all speak [`x402`].
+//!
+//! # Modules, in reading order
+//!
+//! | Module | What it is | May use |
+//! |---|---|---|
+//! | [`x402`] | the protocol as data: types, header codec, networks and assets, amounts, reasons, v1 | nothing of ours |
+//! | [`clock`] | time; the only reader of the system clock | nothing of ours |
+//! | [`secret`] | values that cannot be printed by accident | nothing of ours |
+//! | [`scheme`] | how a payment is understood, one file per scheme, no I/O | `x402`, `clock` |
+//! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
+//! | [`facilitator`] | who verifies and settles: the contract, HTTP, sandbox, fail-over | `x402`, `clock`, `secret`, `scheme`, `telemetry` |
+//! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock` |
+//! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
+//! | [`proxy`] | the only module that knows Pingora | `payment`, `policy`, `x402`, `telemetry` |
+//! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator` and `proxy` |
+//! | [`telemetry`] | the log's set-up, the metrics | nothing of ours |
+//! | [`demo`] | the built-in demo site | nothing of ours |
+//! | [`admin`] | the operator's private address | `payment`, `ledger`, `policy`, `telemetry` |
+//! | [`gateway`], [`cli`] | the wiring, the commands | everything |
+//!
+//! `tests/tidy.rs` holds this table as data and fails on a violation.
+//!
+//! # One request
+//!
+//! ```text
+//!  client                   proxy                      payment                        edge
+//!    | GET /weather           |
+//!    |----------------------->| front: the head, whole and in time, its framing beyond doubt
+//!    |                        | request_filter
+//!    |                        |  Target: canonical RoutePath; RouteTable::find -> Route
+//!    |                        |----- Gate::admit ------------->|
+//!    |                        |                                | Free ----------------------> forward
+//!    |                        |                                | Paid: LiveOffer
+//!    |                        |                                |  no header -> Refused(PaymentRequired)
+//!    |                        |                                |  PaymentPayload::decode
+//!    |                        |                                |  LiveOffer::accepted_by -> terms
+//!    |                        |                                |  Scheme::inspect -> Authorization{PaymentId, …}
+//!    |                        |                                |  Ledger::claim        | Refused(AlreadyUsed)
+//!    |                        |                                |  Facilitator::verify  | Refused(Invalid) / 503
+//!    |                        |<---- Admission::Paid(Permit) --|
+//!    |                        | upstream_request_filter: canonical path, headers stripped --> origin
+//!    |                        | response_filter: 1xx held back; no success: payment released, no charge
+//!    |                        |----- Gate::settle(Permit) ---->| own task: Settling -> Facilitator::settle
+//!    | 200 + PAYMENT-RESPONSE |<---- Receipt ------------------| Settled
+//!    | 402/503, body withheld |<---- Refusal ------------------| told no: released; answer lost: kept
+//!    |                        | logging: one line
+//! ```
+//!
+//! # What holds it together
+//!
+//! - **Only `Gate::admit` makes a `Permit`, only a `Permit` can be settled, and dropping one gives
+//!   its claim back.** A delivery without a claim is a value nobody can build.
+//! - **Losing an answer differs from being told no.** [`facilitator::SettleOutcome`] keeps the two
+//!   apart; only a no gives a payment back, everything else keeps its claim and is answered 503.
+//! - **Settlement runs on a runtime of its own** ([`payment::Gate::settle`]), its intent recorded
+//!   first: Pingora ends its runtimes abruptly, clients leave whenever they like.
+//! - **Nothing of an answer leaves before settlement.** `response_filter` awaits it; Pingora's
+//!   backpressure holds the origin's body meanwhile, so memory stays flat whatever its size.
+//! - **A path is decided on in every way an origin may read it** ([`policy::RoutePath`]); if the
+//!   readings fall under different routes the request is refused.
+//! - **A cache may forget; the ledger may not.** moka holds `/supported` and verification results;
+//!   claims live in the [`ledger`], which refuses when it is full.
+//!
+//! # Where state lives
+//!
+//! | State | Owner | After a restart |
+//! |---|---|---|
+//! | routes, offers, prices | `Arc<RouteTable>` | read again |
+//! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
+//! | claims | `dyn Ledger` | forgotten by the ledger in memory; the chain's nonces remain |
+//! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
+//! | one request | `proxy::context` | – |
 
 pub mod admin;
 pub mod cli;

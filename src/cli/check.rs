@@ -42,7 +42,7 @@ pub(super) fn load(
     let text = match config::read(file) {
         Ok(text) => text,
         Err(error) => {
-            write_all(&[error], err, colour)?;
+            write_all(&[*error], err, colour)?;
             return Ok(Err(UNREADABLE));
         }
     };

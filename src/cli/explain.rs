@@ -136,6 +136,10 @@ fn explain(config: &Config, request: &Parsed<'_>, out: &mut dyn Write) -> io::Re
         query: request.query,
         headers: &request.headers,
     };
+    let facts = match announced_method(request) {
+        Some(method) => config.routes.preflight(facts, method),
+        None => facts,
+    };
     let explanation = config.routes.explain(&facts);
     match &explanation.outcome {
         Ok(choice) => {
@@ -230,7 +234,7 @@ fn paid(
     upstream: &str,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    if is_preflight(request) {
+    if announced_method(request).is_some() {
         let answer = match config.cors {
             Cors::Origins(_) => "answered by the gateway: a CORS preflight is not charged".to_owned(),
             Cors::Any | Cors::Off => format!("forwarded to upstream \"{upstream}\" unpaid: a CORS preflight"),
@@ -242,18 +246,16 @@ fn paid(
     if payments > 1 {
         return line(out, "answer", "400 Bad Request: more than one payment header");
     }
-    let title = if payments == 1 {
-        line(out, "answer", "the payment is checked; without a valid one: 402 Payment Required")?;
-        "price"
-    } else {
-        line(out, "answer", "402 Payment Required")?;
-        "price"
+    let answer = match payments {
+        0 => "402 Payment Required",
+        _ => "the payment is checked; without a valid one: 402 Payment Required",
     };
+    line(out, "answer", answer)?;
     for (index, accept) in offer.accepts.iter().enumerate() {
         let terms = &accept.requirements;
         let scheme = if terms.scheme == "exact" { String::new() } else { format!(" ({})", terms.scheme) };
         let by = facilitator_names(config, accept.facilitator);
-        let title = if index == 0 { title } else { "or" };
+        let title = if index == 0 { "price" } else { "or" };
         line(out, title, &format!("{} to {}{scheme}, by {by}", accept.price(), terms.pay_to))?;
     }
     let v1 = offer.accepts.iter().filter(|accept| accept.v1).count();
@@ -269,8 +271,161 @@ fn paid(
     line(out, "paid", &format!("forwarded to upstream \"{upstream}\", {when}"))
 }
 
-fn is_preflight(request: &Parsed<'_>) -> bool {
-    request.method == "OPTIONS"
-        && request.headers.contains_key(http::header::ORIGIN)
-        && request.headers.contains_key(http::header::ACCESS_CONTROL_REQUEST_METHOD)
+/// The method that a CORS preflight announces.
+fn announced_method<'a>(request: &'a Parsed<'_>) -> Option<&'a str> {
+    if request.method != "OPTIONS" || !request.headers.contains_key(http::header::ORIGIN) {
+        return None;
+    }
+    request.headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = r#"
+upstream = "http://127.0.0.1:8080"
+public_url = "https://www.example.com"
+pay_to = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
+network = "base-sepolia"
+facilitator = "sandbox"
+
+[[routes]]
+path = "/articles/*"
+price = "$0.01"
+
+[[routes]]
+name = "free one"
+path = "/articles/free"
+free = true
+
+[[routes]]
+path = "/articles/*"
+header = { X-Tier = "bulk" }
+price = "$0.005"
+settle = "before-request"
+v1 = false
+
+[[routes]]
+host = "api.example.com"
+path = "/**"
+deny = true
+"#;
+
+    fn explained(method: &str, url: &str, headers: &[&str]) -> (u8, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, CONFIG).unwrap();
+        let headers: Vec<String> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let request = Request { method, url, headers: &headers };
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        let status = run_with(&file, &request, &mut out, &mut err, false, &|_| None).unwrap();
+        (status, String::from_utf8([out, err].concat()).unwrap())
+    }
+
+    #[test]
+    fn a_priced_request_is_explained_with_its_price_and_the_routes_that_lost() {
+        let (status, text) = explained("GET", "/articles/1", &[]);
+        assert_eq!(status, check::FINE);
+        assert_eq!(
+            text,
+            "\
+host     www.example.com (that of public_url)
+path     /articles/1
+route    routes[0]: /articles/*
+         not routes[2] \"/articles/* #2\": /articles/* header x-tier = \"bulk\": its condition on the header x-tier = \"bulk\" does not hold
+answer   402 Payment Required
+price    0.01 USDC on base-sepolia to 0x209693Bc6afc0C5328bA36FaF03C514EF312287C, by sandbox
+paid     forwarded to upstream \"http://127.0.0.1:8080\", settled when the site has answered with success
+"
+        );
+    }
+
+    #[test]
+    fn headers_take_part() {
+        let (_, text) = explained("GET", "http://www.example.com/articles/1?a=b#c", &["X-Tier: bulk"]);
+        assert!(text.contains("route    routes[2]"), "{text}");
+        assert!(text.contains("not routes[0]: /articles/*: routes[2] has more conditions\n"), "{text}");
+        assert!(text.contains("v1 clients cannot pay\n"), "{text}");
+        assert!(text.contains("settled before the site is asked\n"), "{text}");
+        let (_, text) = explained("GET", "/x", &["Host: API.example.com:443"]);
+        assert!(
+            text.starts_with("host     api.example.com\n") && text.ends_with("answer   403 Forbidden\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn free_requests_are_forwarded_unpaid() {
+        let (_, text) = explained("GET", "/articles/free", &[]);
+        assert!(text.contains("route    routes[1] \"free one\": /articles/free\n"), "{text}");
+        assert!(
+            text.contains("not routes[0]: /articles/*: its path is not more specific than /articles/free\n"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("answer   forwarded to upstream \"http://127.0.0.1:8080\" unpaid\n"),
+            "{text}"
+        );
+        let (_, text) = explained("GET", "/other", &[]);
+        assert!(text.contains("route    default\n         no route is for this host and path\n"), "{text}");
+    }
+
+    #[test]
+    fn the_canonical_path_is_shown() {
+        let (_, text) = explained("GET", "/x/../%61rticles/1", &[]);
+        assert!(text.contains("path     /articles/1 (matched and forwarded in this form)\n"), "{text}");
+    }
+
+    #[test]
+    fn requests_that_no_route_is_looked_up_for_are_answered_400() {
+        for (url, headers, reason) in [
+            ("/a%5Cb", vec![], "the path contains a backslash"),
+            ("/%zz", vec![], "the path contains a `%` without two hexadecimal digits after it"),
+            ("/", vec!["Host: a b"], "the Host is missing or malformed"),
+            ("http://me@a/", vec![], "the Host is missing or malformed"),
+            ("/articles/1", vec!["X-Payment: a", "Payment-Signature: b"], "more than one payment header"),
+            ("//articles/1", vec![], "the request target can be read in more than one way"),
+        ] {
+            let (status, text) = explained("GET", url, &headers);
+            let last = text.lines().last().unwrap();
+            assert_eq!(
+                (status, last),
+                (check::FINE, format!("answer   400 Bad Request: {reason}").as_str()),
+                "{url}\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn preflights_and_payments_are_told_apart() {
+        let preflight = ["Origin: https://a", "Access-Control-Request-Method: GET"];
+        let (_, text) = explained("OPTIONS", "/articles/1", &preflight);
+        assert!(text.ends_with("unpaid: a CORS preflight\n"), "{text}");
+        let (_, text) = explained("GET", "/articles/1", &["PAYMENT-SIGNATURE: x"]);
+        assert!(
+            text.contains("answer   the payment is checked; without a valid one: 402 Payment Required\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_request_is_an_error_of_usage() {
+        for (method, url, header, message) in [
+            ("GE T", "/", "A: b", "\"GE T\" is not a method, such as GET"),
+            (
+                "GET",
+                "articles",
+                "A: b",
+                "\"articles\" is neither a path such as /a nor a URL such as https://example.com/a",
+            ),
+            ("GET", "/", "A b", "\"A b\" is not a header, such as 'Name: value'"),
+        ] {
+            assert_eq!(
+                explained(method, url, &[header]),
+                (USAGE, format!("error: {message}\n")),
+                "{method} {url}"
+            );
+        }
+    }
 }

@@ -103,9 +103,14 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Colour is for terminals, and not for those who asked for none (<https://no-color.org>).
+fn wants_colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
 /// Runs a command that writes reports; a reader that went away (`| head`) is no failure.
 fn report(command: impl FnOnce(&mut dyn Write, &mut dyn Write, bool) -> io::Result<u8>) -> ExitCode {
-    let colour = io::stderr().is_terminal();
+    let colour = wants_colour();
     match command(&mut io::stdout().lock(), &mut io::stderr().lock(), colour) {
         Ok(status) => ExitCode::from(status),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,

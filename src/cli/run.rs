@@ -1,6 +1,6 @@
 //! `tollgate run`: the gateway.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::telemetry;
 /// Runs the gateway until it is told to stop. Exit code 1: the configuration is wrong, or the
 /// gateway cannot start.
 pub(super) fn run(file: &Path) -> ExitCode {
-    let colour = std::io::stderr().is_terminal();
+    let colour = super::wants_colour();
     let (config, warnings) = match config::load(file) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
@@ -28,7 +28,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
     }
     telemetry::log(config.log.json, config.log.level);
     let banner = banner(&config, file);
-    let gateway = match Gateway::build(config) {
+    let gateway = match Gateway::build(&config) {
         Ok(gateway) => gateway,
         Err(error) => {
             eprintln!("error: {error}");

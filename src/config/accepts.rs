@@ -105,7 +105,8 @@ impl<'a> Builder<'_, 'a> {
     pub(super) fn max_timeout(&mut self, terms: &Terms<'a>, node: &Node<'a>) -> Option<u64> {
         let least = self.origin_time_seconds + FACILITATOR_MARGIN;
         let why = format!(
-            "a payment must stay valid for {} seconds when it arrives (limits.origin_time_seconds) and {FACILITATOR_MARGIN} more",
+            "a payment must stay valid for {} seconds when it arrives \
+             (limits.origin_time_seconds) and {FACILITATOR_MARGIN} more",
             self.origin_time_seconds
         );
         match &terms.max_timeout {
@@ -232,7 +233,8 @@ impl<'a> Builder<'_, 'a> {
             if !draft.network.is_testnet() {
                 draft.network_node.error(
                     format!("the sandbox cannot be used with {name}, where signatures are worth real money"),
-                    "write a test network such as \"base-sepolia\", or another `facilitator`: the sandbox\nwould keep what payers sign for and never settle it",
+                    "write a test network such as \"base-sepolia\", or another `facilitator`: the sandbox\n\
+                     would keep what payers sign for and never settle it",
                 );
                 return None;
             }
@@ -251,7 +253,10 @@ impl<'a> Builder<'_, 'a> {
         let is_mainnet = draft.network.known().is_some_and(|known| !known.testnet);
         if is_mainnet && group.iter().any(|settings| facilitators::is_testnet_only(settings)) {
             draft.network_node.warning(
-                format!("x402.org settles on test networks only, and {name} is none: unless that has changed, payments are refused"),
+                format!(
+                    "x402.org settles on test networks only, and {name} is none: \
+                     unless that has changed, payments are refused"
+                ),
                 "write another `facilitator`, or leave it out for the default",
             );
         }

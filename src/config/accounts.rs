@@ -117,8 +117,9 @@ impl<'a> Payees<'a> {
     pub(super) fn read(node: &Node<'a>) -> Option<Self> {
         if node.value().is_str() {
             let text = node.text()?;
-            // Checked again where it is used; here for a file in which nothing uses it.
-            if text.starts_with("0x") {
+            // Checked again where it is used; here for a file in which nothing uses it. Longer ones are
+            // addresses of other networks, such as Aptos.
+            if text.starts_with("0x") && text.len() <= "0x".len() + 40 {
                 check(node, "eip155")?;
             }
             return Some(Self { node: node.clone(), table: None });

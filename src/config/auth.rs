@@ -154,7 +154,8 @@ fn secret(table: &Section<'_>, name: &str, secrets: Secrets<'_>) -> Option<Secre
         }
         if !secrets.plaintext {
             let help = format!(
-                "write {by_env} = \"…\", the name of an environment variable, or {by_file};\nor allow_plaintext_secrets = true at the top of the file"
+                "write {by_env} = \"…\", the name of an environment variable, or {by_file};\n\
+                 or allow_plaintext_secrets = true at the top of the file"
             );
             node.error("a secret stands in the file in clear", help);
             return None;

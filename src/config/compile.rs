@@ -69,6 +69,10 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
     };
     let routes = routes::read(&top, &mut builder, &mut upstreams, &terms);
     let upstreams = upstreams.finish();
+    // A gateway that forwards nothing at all is hardly meant.
+    if upstreams.is_empty() && !report.has_errors() {
+        routes::report_no_upstream(&top);
+    }
     let (facilitators, facilitator_groups) = facilitators.finish();
     Some(Config {
         listeners,

@@ -85,7 +85,7 @@ fn host(node: &Node<'_>) -> Option<HostPattern> {
             node.error("has a port", help);
         }
         _ if text.contains('/') => {
-            node.error("is not a host", "write the host only, without scheme and path")
+            node.error("is not a host", "write the host only, without scheme and path");
         }
         _ => node.error("is not a host", example),
     }
@@ -127,13 +127,11 @@ fn path(table: &Section<'_>) -> Option<PathPattern> {
 }
 
 fn header_name(name: &str, node: &Node<'_>) -> Option<String> {
-    match http::HeaderName::from_bytes(name.as_bytes()) {
-        Ok(name) => Some(name.as_str().to_owned()),
-        Err(_) => {
-            node.key_error("is not the name of a header", "write it like header = { \"X-Tier\" = \"bulk\" }");
-            None
-        }
+    if let Ok(name) = http::HeaderName::from_bytes(name.as_bytes()) {
+        return Some(name.as_str().to_owned());
     }
+    node.key_error("is not the name of a header", "write it like header = { \"X-Tier\" = \"bulk\" }");
+    None
 }
 
 fn conditions(

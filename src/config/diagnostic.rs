@@ -47,25 +47,25 @@ impl Diagnostic {
             Severity::Error => (RED, "error"),
             Severity::Warning => (YELLOW, "warning"),
         };
-        let mut text = format!("{}{}\n", paint(style, word), paint(BOLD, &format!(": {}", self.message)));
+        let first = format!("{}{}", paint(style, word), paint(BOLD, &format!(": {}", self.message)));
+        let (arrow, equals, bar) = (paint(BLUE, "-->"), paint(BLUE, "="), paint(BLUE, "|"));
         let Some(place) = &self.place else {
-            let help = indented(&self.help, "         ");
-            text.push_str(&format!(" {} {}\n", paint(BLUE, "-->"), self.file));
-            text.push_str(&format!("  {} help: {help}\n", paint(BLUE, "=")));
-            return text;
+            let help = indented(&self.help, "          ");
+            return format!("{first}\n {arrow} {}\n  {equals} help: {help}\n", self.file);
         };
         let number = place.line.to_string();
         let gutter = " ".repeat(number.len());
-        let bar = paint(BLUE, "|");
         let caret = " ".repeat(place.indent) + &paint(style, &"^".repeat(place.width));
         let help = indented(&self.help, &format!("{gutter}         "));
-        let arrow = paint(BLUE, "-->");
-        text.push_str(&format!("{gutter}{arrow} {}:{}:{}\n", self.file, place.line, place.column));
-        text.push_str(&format!("{gutter} {bar}\n"));
-        text.push_str(&format!("{} {bar} {}\n", paint(BLUE, &number), place.text));
-        text.push_str(&format!("{gutter} {bar} {caret}\n"));
-        text.push_str(&format!("{gutter} {} help: {help}\n", paint(BLUE, "=")));
-        text
+        let lines = [
+            first,
+            format!("{gutter}{arrow} {}:{}:{}", self.file, place.line, place.column),
+            format!("{gutter} {bar}"),
+            format!("{} {bar} {}", paint(BLUE, &number), place.text),
+            format!("{gutter} {bar} {caret}"),
+            format!("{gutter} {equals} help: {help}"),
+        ];
+        lines.join("\n") + "\n"
     }
 }
 

@@ -17,7 +17,8 @@ use crate::x402::Network;
 /// The name of the built-in facilitator that moves no money.
 const SANDBOX: &str = "sandbox";
 
-/// Coinbase's facilitator.
+/// The name of Coinbase's facilitator where none of that name is declared, and its keys.
+const CDP: &str = "cdp";
 const CDP_URL: &str = "https://api.cdp.coinbase.com/platform/v2/x402";
 const CDP_KEY_ID: &str = "CDP_API_KEY_ID";
 const CDP_KEY: &str = "CDP_API_KEY_SECRET";
@@ -85,9 +86,11 @@ impl<'a> Facilitators<'a> {
 
     /// The facilitator for a network when none is named. `node` is what needs one.
     pub(super) fn default_for(&mut self, network: &Network, node: &Node<'_>) -> Option<FacilitatorId> {
-        let env = |name| (self.secrets.env)(name).filter(|value| !value.trim().is_empty());
-        let url = match (env(CDP_KEY_ID), env(CDP_KEY)) {
-            (Some(key_id), Some(key)) => return self.cdp(&key_id, &key, node),
+        let url = match (self.variable(CDP_KEY_ID), self.variable(CDP_KEY)) {
+            (Some(_), Some(_)) => {
+                let index = self.cdp(node)?;
+                return Some(self.group_of(vec![index]));
+            }
             (Some(_), None) => {
                 half_cdp(node, CDP_KEY_ID, CDP_KEY);
                 None
@@ -134,8 +137,11 @@ impl<'a> Facilitators<'a> {
             let settings = declared.settings.clone()?;
             return Some(self.id_of(FacilitatorSettings::Http(settings)));
         }
+        if text == CDP {
+            return self.cdp(node);
+        }
         if !text.contains("://") {
-            let names = self.declared.iter().map(|declared| declared.name).chain([SANDBOX]);
+            let names = self.declared.iter().map(|declared| declared.name).chain([SANDBOX, CDP]);
             let help = match nearest(text, names) {
                 Some(meant) => format!("did you mean \"{meant}\"?"),
                 None => format!("write a URL, or declare it with [facilitators.{}]", text.escape_debug()),
@@ -147,17 +153,27 @@ impl<'a> Facilitators<'a> {
         Some(self.id_of(FacilitatorSettings::Http(by_url(&url, Auth::None))))
     }
 
-    fn cdp(&mut self, key_id: &str, key: &str, node: &Node<'_>) -> Option<FacilitatorId> {
-        if let Err(error) = auth::parse_cdp_key(key) {
+    fn variable(&self, name: &str) -> Option<String> {
+        (self.secrets.env)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    }
+
+    /// Coinbase's facilitator, with the key in the environment.
+    fn cdp(&mut self, node: &Node<'_>) -> Option<usize> {
+        let (Some(key_id), Some(key)) = (self.variable(CDP_KEY_ID), self.variable(CDP_KEY)) else {
+            let help = format!(
+                "set {CDP_KEY_ID} and {CDP_KEY} in the environment, or declare it with [facilitators.{CDP}]"
+            );
+            node.error("Coinbase's facilitator needs a key", help);
+            return None;
+        };
+        if let Err(error) = auth::parse_cdp_key(&key) {
             let message = format!("facilitator: the key in {CDP_KEY} cannot be used: {error}");
             node.missing(message, format!("correct or unset {CDP_KEY}, or write facilitator = \"…\""));
             return None;
         }
-        let auth = Auth::Cdp { key_id: key_id.trim().to_owned(), key: Secret::new(key.trim().to_owned()) };
         let url = Url::parse(CDP_URL).ok()?;
-        let index =
-            self.id_of(FacilitatorSettings::Http(HttpSettings { name: "cdp".into(), ..by_url(&url, auth) }));
-        Some(self.group_of(vec![index]))
+        let auth = Auth::Cdp { key_id, key: Secret::new(key) };
+        Some(self.id_of(FacilitatorSettings::Http(HttpSettings { name: CDP.into(), ..by_url(&url, auth) })))
     }
 
     fn id_of(&mut self, mut settings: FacilitatorSettings) -> usize {
@@ -273,9 +289,7 @@ fn url(node: &Node<'_>, insecure: bool) -> Option<Url> {
         "http" => {
             node.error(
                 "payments would go to another machine unencrypted",
-                format!(
-                    "write \"https://…\", or declare it with [facilitators.NAME], url = \"{url}\" and insecure = true"
-                ),
+                "write \"https://…\", or declare it with [facilitators.NAME] and insecure = true",
             );
             None
         }

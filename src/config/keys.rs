@@ -250,7 +250,7 @@ pub(super) const LIMITS: Table = Table {
 /// `[cors]`
 pub(super) const CORS: Table = Table {
     header: "[cors]",
-    keys: &[key("allow_origins", TEXTS, "origins of pages that may read the gateway's answers; \"*\": all")],
+    keys: &[key("allow_origins", TEXTS, "origins whose pages may read the gateway's answers, or \"*\"")],
 };
 
 /// `[sandbox]`

@@ -136,29 +136,33 @@ fn address(node: &Node<'_>) -> Option<SocketAddr> {
 fn listener<'a>(node: &Node<'a>) -> Option<(Node<'a>, Listener)> {
     let table = node.section(&LISTENER)?;
     let h2c = table.get("h2c").and_then(|node| node.boolean()).unwrap_or(false);
-    let mut certificates = Vec::new();
-    if let Some(list) = table.get("tls") {
-        let entries = list.items()?;
-        if entries.is_empty() {
-            list.error("is an empty list", "write a certificate or leave the key out");
-        }
-        certificates.extend(entries.iter().filter_map(certificate));
-        if h2c {
-            list.key_error(
-                "stands next to `h2c = true`, which is HTTP/2 without TLS",
-                "leave out `h2c`: with TLS, clients get HTTP/2 anyway",
-            );
-        }
-        if certificates.len() != entries.len() {
-            return None;
-        }
-    }
-    let Some(written) = table.get("address") else {
+    let written = table.get("address");
+    if written.is_none() {
         table.missing("has no address", "add a line such as address = \"0.0.0.0:443\"");
-        return None;
+    }
+    let address = written.as_ref().and_then(address);
+    let tls = match table.get("tls") {
+        None => Some(Vec::new()),
+        Some(list) => {
+            if h2c {
+                list.key_error(
+                    "stands next to `h2c = true`, which is HTTP/2 without TLS",
+                    "leave out `h2c`: with TLS, clients get HTTP/2 anyway",
+                );
+            }
+            certificates(&list)
+        }
     };
-    let listener = Listener { address: address(&written)?, h2c, tls: certificates };
-    Some((written, listener))
+    Some((written?, Listener { address: address?, h2c, tls: tls? }))
+}
+
+fn certificates(list: &Node<'_>) -> Option<Vec<CertificateFiles>> {
+    let entries = list.items()?;
+    if entries.is_empty() {
+        list.error("is an empty list", "write a certificate or leave the key out");
+    }
+    let certificates: Vec<CertificateFiles> = entries.iter().filter_map(certificate).collect();
+    (certificates.len() == entries.len()).then_some(certificates)
 }
 
 fn certificate(node: &Node<'_>) -> Option<CertificateFiles> {
@@ -171,8 +175,8 @@ fn certificate(node: &Node<'_>) -> Option<CertificateFiles> {
         node
     };
     let (cert_node, key_node) = (file("cert"), file("key"));
-    let cert = cert_node.as_ref().and_then(|node| node.file());
-    let key = key_node.as_ref().and_then(|node| node.file());
+    let cert = cert_node.as_ref().and_then(Node::file);
+    let key = key_node.as_ref().and_then(Node::file);
     let files = CertificateFiles { cert: cert?, key: key? };
     tls::check_pair(&files, &cert_node?, &key_node?)?;
     Some(files)

@@ -102,7 +102,7 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// # Errors
 /// Everything that is wrong with it, warnings included; a file that cannot be read is one error.
 pub fn load(path: &Path) -> Loaded {
-    let text = read(path).map_err(|error| vec![error])?;
+    let text = read(path).map_err(|error| vec![*error])?;
     parse(&text, &path.display().to_string(), &|name| std::env::var(name).ok())
 }
 
@@ -110,15 +110,17 @@ pub fn load(path: &Path) -> Loaded {
 ///
 /// # Errors
 /// Why it cannot be read.
-pub fn read(path: &Path) -> Result<String, Diagnostic> {
+pub fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
     use std::io::Read as _;
     let name = path.display().to_string();
-    let failed = |message: String, help: &str| Diagnostic {
-        severity: Severity::Error,
-        message,
-        help: help.to_owned(),
-        file: name.as_str().into(),
-        place: None,
+    let failed = |message: String, help: &str| {
+        Box::new(Diagnostic {
+            severity: Severity::Error,
+            message,
+            help: help.to_owned(),
+            file: name.as_str().into(),
+            place: None,
+        })
     };
     let mut bytes = Vec::new();
     std::fs::File::open(path)

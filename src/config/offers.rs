@@ -29,7 +29,7 @@ pub(super) fn priced<'a>(
     let networks = networks(builder, terms, node);
     let (price, named) = price?;
     let networks = networks?;
-    let names: Vec<(String, Node<'a>)> = match (named, &terms.assets) {
+    let assets: Vec<(String, Node<'a>)> = match (named, &terms.assets) {
         (Some(named), _) => vec![(named.name, named.node)],
         (None, Setting::Wrong) => return None,
         (None, Setting::Unset) => Vec::new(),
@@ -37,7 +37,7 @@ pub(super) fn priced<'a>(
             nodes.iter().filter_map(|node| Some((node.text()?.to_owned(), node.clone()))).collect()
         }
     };
-    let pairs = pairs(builder, &networks, &names)?;
+    let pairs = pairs(builder, &networks, &assets)?;
     same_units(&price, &pairs, node)?;
     let mut drafts = Vec::new();
     for (network, network_node, asset) in pairs {
@@ -83,22 +83,25 @@ fn draft<'a>(builder: &mut Builder<'_, 'a>, node: &Node<'a>, route: &Terms<'a>) 
     let terms = builder.own_terms(&table).or(route);
     let scheme = table.get("scheme").map_or(Some("exact"), |node| node.text());
     let extra = table.get("extra").map_or(Some(Map::new()), |node| object(&node));
-    let network = match networks(builder, &terms, node)?.as_slice() {
-        [(network, network_node)] => Some((network.clone(), network_node.clone())),
+    let network = networks(builder, &terms, node).and_then(|networks| match networks.as_slice() {
+        [only] => Some(only.clone()),
         several => {
             let message = format!("is for one network, and {} are written", several.len());
             node.error(message, "add network = \"…\" to the entry; write an entry for each");
             None
         }
-    };
-    let Some(price_node) = table.either("price", "amount") else {
-        let help = "add price = \"$0.01\", or amount = \"10000\" in smallest units";
-        table.missing("has neither `price` nor `amount`", help);
-        return None;
-    };
-    let read = match price_node.name() {
-        "amount" => price::atomic(&price_node).map(|amount| (Price::Atomic(amount), None)),
-        _ => price::read(&price_node),
+    });
+    let price_node = table.either("price", "amount");
+    let read = match &price_node {
+        Some(node) if node.name() == "amount" => {
+            price::atomic(node).map(|amount| (Price::Atomic(amount), None))
+        }
+        Some(node) => price::read(node),
+        None => {
+            let help = "add price = \"$0.01\", or amount = \"10000\" in smallest units";
+            table.missing("has neither `price` nor `amount`", help);
+            None
+        }
     };
     let (network, network_node) = network?;
     let pay_to = builder.payee(&terms, &network, &network_node);
@@ -109,13 +112,13 @@ fn draft<'a>(builder: &mut Builder<'_, 'a>, node: &Node<'a>, route: &Terms<'a>) 
         (Some(named), _) => Some((named.name, named.node)),
         (None, Setting::Unset) => None,
         (None, Setting::Wrong) => return None,
-        (None, Setting::Is(nodes)) => match nodes.as_slice() {
-            [node] => Some((node.text()?.to_owned(), node.clone())),
-            _ => {
+        (None, Setting::Is(nodes)) => {
+            let [only] = nodes.as_slice() else {
                 node.error("is for one asset, and several are written", "add asset = \"…\" to the entry");
                 return None;
-            }
-        },
+            };
+            Some((only.text()?.to_owned(), only.clone()))
+        }
     };
     let (scheme, extra) = (scheme?, extra?);
     let is_atomic = matches!(price, Price::Atomic(_));
@@ -124,7 +127,7 @@ fn draft<'a>(builder: &mut Builder<'_, 'a>, node: &Node<'a>, route: &Terms<'a>) 
         scheme: scheme.to_owned(),
         network,
         network_node,
-        amount: price.in_units_of(&asset, &price_node)?,
+        amount: price.in_units_of(&asset, &price_node?)?,
         asset,
         pay_to: pay_to?,
         facilitator: facilitator?,
@@ -277,7 +280,10 @@ fn warn_of_size(offer: &Offer, public_url: &str, node: &Node<'_>) {
     let size = header::encode(&challenge).map_or(0, |encoded| encoded.len());
     if size > CHALLENGE_MAX {
         node.warning(
-            format!("the 402 has a PAYMENT-REQUIRED header of about {size} bytes; many clients and proxies take {CHALLENGE_MAX}"),
+            format!(
+                "the 402 has a PAYMENT-REQUIRED header of about {size} bytes; \
+                 many clients and proxies take {CHALLENGE_MAX}"
+            ),
             "offer fewer ways to pay, or shorten `description` and `extensions`",
         );
     }

@@ -25,18 +25,19 @@ pub(super) enum Price {
 pub(super) fn read<'a>(node: &Node<'a>) -> Option<(Price, Option<Named<'a>>)> {
     if node.value().is_table() {
         let table = node.section(&PRICE)?;
-        let Some(amount) = table.get("amount") else {
+        let amount = table.get("amount");
+        if amount.is_none() {
             table.missing(
                 "has no `amount`",
                 "write { amount = \"10000\", asset = \"USDC\" }, or \"0.01 USDC\"",
             );
-            return None;
-        };
+        }
         let asset = match table.get("asset") {
-            None => None,
-            Some(node) => Some(Named { name: node.text()?.to_owned(), node }),
+            None => Some(None),
+            Some(node) => node.text().map(|name| Some(Named { name: name.to_owned(), node: node.clone() })),
         };
-        return Some((Price::Atomic(atomic(&amount)?), asset));
+        let amount = amount.and_then(|node| atomic(&node));
+        return Some((Price::Atomic(amount?), asset?));
     }
     let text = node.text()?;
     let money: Money = match text.parse() {

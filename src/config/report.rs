@@ -16,11 +16,14 @@ pub(super) struct Report<'a> {
     found: RefCell<Vec<Found>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Found {
-    span: Option<Range<usize>>,
     kind: Kind,
-    diagnostic: Diagnostic,
+    severity: Severity,
+    /// `None`: about the file as a whole.
+    span: Option<Range<usize>>,
+    message: String,
+    help: String,
 }
 
 /// What a finding rests on: after a syntax error some of the file is read in a way that was not
@@ -64,9 +67,14 @@ impl<'a> Report<'a> {
         self.push(Kind::Missing, Severity::Error, span, message, help);
     }
 
+    /// Whether so much was found that further findings will not be shown in full.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.found.borrow().len() > 10 * SHOWN_MAX
+    }
+
     /// Whether anything found keeps the configuration from being used.
     pub(super) fn has_errors(&self) -> bool {
-        self.found.borrow().iter().any(|found| found.diagnostic.severity == Severity::Error)
+        self.found.borrow().iter().any(|found| found.severity == Severity::Error)
     }
 
     /// Everything found, in the order of the file; each finding once, and without conclusions from
@@ -81,14 +89,29 @@ impl<'a> Report<'a> {
                 shadows.iter().any(|shadow| shadow.contains(&line))
             }),
         };
-        let mut found: Vec<Found> = self.found.into_inner();
+        let mut found: Vec<Found> = self.found.take();
         found.retain(|found| !is_shadowed(found));
         found.sort_by_key(|found| found.span.as_ref().map_or(usize::MAX, |span| span.start));
+        // The same is often found several times, once for each route that uses what is wrong.
+        found.dedup();
+        let rest = found.split_off(found.len().min(SHOWN_MAX));
         let mut diagnostics: Vec<Diagnostic> = Vec::new();
-        for Found { diagnostic, .. } in found {
-            if !diagnostics.contains(&diagnostic) && diagnostics.len() < SHOWN_MAX {
+        for found in found {
+            let diagnostic = self.diagnostic(found);
+            if !diagnostics.contains(&diagnostic) {
                 diagnostics.push(diagnostic);
             }
+        }
+        if let Some(severity) = rest.iter().map(|found| found.severity).min() {
+            let message = format!("and {} more, which are not shown", rest.len());
+            let help = "mend these first".to_owned();
+            diagnostics.push(self.diagnostic(Found {
+                kind: Kind::Missing,
+                severity,
+                span: None,
+                message,
+                help,
+            }));
         }
         diagnostics
     }
@@ -119,10 +142,17 @@ impl<'a> Report<'a> {
         message: String,
         help: String,
     ) {
-        let place = span.as_ref().map(|span| self.source.place(span));
-        let file = self.source.name().clone();
-        let diagnostic = Diagnostic { severity, message, help, file, place };
-        self.found.borrow_mut().push(Found { span, kind, diagnostic });
+        self.found.borrow_mut().push(Found { kind, severity, span, message, help });
+    }
+
+    fn diagnostic(&self, found: Found) -> Diagnostic {
+        Diagnostic {
+            severity: found.severity,
+            message: found.message,
+            help: found.help,
+            file: self.source.name().clone(),
+            place: found.span.map(|span| self.source.place(&span)),
+        }
     }
 }
 
@@ -141,6 +171,19 @@ mod tests {
         assert!(report.has_errors());
         let messages: Vec<String> = report.finish().into_iter().map(|one| one.message).collect();
         assert_eq!(messages, ["a", "b", "c", "whole"]);
+    }
+
+    #[test]
+    fn very_many_findings_are_cut_short_and_errors_stay_errors() {
+        let text = "x\n".repeat(300);
+        let source = Source::new("f", &text, Vec::new());
+        let report = Report::new(&source);
+        for line in 0..300 {
+            report.warning(Some(2 * line..2 * line + 1), "doubt".into(), String::new());
+        }
+        let diagnostics = report.finish();
+        assert_eq!(diagnostics.len(), SHOWN_MAX + 1);
+        assert_eq!(diagnostics.last().unwrap().message, "and 100 more, which are not shown");
     }
 
     #[test]

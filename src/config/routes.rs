@@ -1,5 +1,6 @@
 //! `[[routes]]` and `default`: which requests cost what.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::accepts::Builder;
@@ -32,7 +33,8 @@ pub(super) fn read<'a>(
         None => Setting::Unset,
         Some(node) => upstreams.resolve(&node).map_or(Setting::Wrong, Setting::Is),
     };
-    let mut reader = Reader { top, builder, upstreams, terms, upstream, names: vec![DEFAULT.to_owned()] };
+    let mut reader =
+        Reader { top, builder, upstreams, terms, upstream, names: HashSet::new(), derived: HashMap::new() };
     let items = top.get("routes").and_then(|node| node.items()).unwrap_or_default();
     let sections: Vec<Option<Section<'a>>> = items.iter().map(|item| item.section(&ROUTE)).collect();
     // Names are given first, so that a name an operator chose is never taken by a derived one.
@@ -72,7 +74,9 @@ struct Reader<'r, 'b, 'a> {
     terms: &'r Terms<'a>,
     upstream: Setting<UpstreamId>,
     /// Names that are taken.
-    names: Vec<String>,
+    names: HashSet<String>,
+    /// How often a name was derived.
+    derived: HashMap<String, usize>,
 }
 
 impl<'a> Reader<'_, '_, 'a> {
@@ -156,10 +160,7 @@ impl<'a> Reader<'_, '_, 'a> {
             // Nothing is forwarded there.
             Setting::Unset if is_denied => Some(UpstreamId(0)),
             Setting::Unset => {
-                self.top.missing(
-                    "upstream: missing, so nothing could be forwarded",
-                    "write upstream = \"http://127.0.0.1:8080\", the address of the site, at the top of the file",
-                );
+                report_no_upstream(self.top);
                 None
             }
         }
@@ -184,11 +185,10 @@ impl<'a> Reader<'_, '_, 'a> {
             node.error("is the name of the route for what matches no other", "choose another name");
             return None;
         }
-        if self.names.iter().any(|name| name == text) {
+        if !self.names.insert(text.to_owned()) {
             node.error(format!("another route is named \"{text}\""), "give each route a name of its own");
             return None;
         }
-        self.names.push(text.to_owned());
         Some(text.to_owned())
     }
 
@@ -212,16 +212,23 @@ impl<'a> Reader<'_, '_, 'a> {
         };
         let method = if let [method] = methods { format!("{method} ") } else { String::new() };
         let escaped: String = format!("{method}{host}{path}").escape_default().take(NAME_MAX).collect();
-        let taken = |name: &String| self.names.contains(name);
-        let mut name = escaped.clone();
-        let mut number = 2;
-        while taken(&name) {
-            name = format!("{escaped} #{number}");
-            number += 1;
+        let times = self.derived.entry(escaped.clone()).or_insert(0);
+        loop {
+            *times += 1;
+            let name = if *times == 1 { escaped.clone() } else { format!("{escaped} #{times}") };
+            if name != DEFAULT && self.names.insert(name.clone()) {
+                return name;
+            }
         }
-        self.names.push(name.clone());
-        name
     }
+}
+
+/// Reports that there is nothing to forward to.
+pub(super) fn report_no_upstream(top: &Section<'_>) {
+    top.missing(
+        "upstream: missing, so nothing could be forwarded",
+        "write upstream = \"http://127.0.0.1:8080\", the address of the site, at the top of the file",
+    );
 }
 
 fn paid(offer: crate::policy::Offer) -> Decision {

@@ -124,7 +124,7 @@ pub(super) fn cors(top: &Section<'_>) -> Cors {
                 origins.push(url.origin());
             }
             Ok(_) => {
-                item.error("is not an origin", "write it like \"https://app.example.com\", without a path")
+                item.error("is not an origin", "write it like \"https://app.example.com\", without a path");
             }
             Err(error) => item.error(error, error.help("https://app.example.com")),
         }
@@ -138,24 +138,13 @@ pub(super) fn sandbox_balance(top: &Section<'_>) -> Option<Money> {
     let node =
         top.get("sandbox").and_then(|node| node.section(&SANDBOX)).and_then(|table| table.get("balance"));
     let Some(node) = node else { return "1000".parse().ok() };
-    match node.text()?.parse::<Money>() {
-        Ok(money) if money.symbol.is_some() => {
-            node.error(
-                "names an asset",
-                "write an amount such as \"$1000\"; it is given in every test asset",
-            );
-            None
-        }
-        Ok(money) => match money.to_atomic(6) {
-            Ok(_) => Some(money),
-            Err(error) => {
-                node.error(error, "write an amount above zero with at most six decimals");
-                None
-            }
-        },
-        Err(error) => {
-            node.error(error, "write an amount such as \"$1000\"");
-            None
-        }
-    }
+    let money = node.text()?.parse::<Money>().ok();
+    let problem = match &money {
+        None => "is not an amount",
+        Some(money) if money.symbol.is_some() => "names an asset; it is given in every test asset",
+        Some(money) if money.to_atomic(6).is_err() => "is not an amount tokens can have",
+        Some(_) => return money,
+    };
+    node.error(problem, "write an amount above zero with at most six decimals, such as \"$1000\"");
+    None
 }

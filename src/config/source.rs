@@ -76,10 +76,14 @@ impl<'a> Source<'a> {
         let line_start = self.line_starts.get(line).copied().unwrap_or(0);
         let rest = self.text.get(line_start..).unwrap_or_default();
         let raw = rest.split('\n').next().unwrap_or_default().trim_end_matches('\r');
+        let line_end = line_start + raw.len();
+        let hidden: Vec<_> =
+            self.hidden.iter().filter(|range| range.start < line_end && line_start < range.end).collect();
+        let is_hidden = |offset: usize| hidden.iter().any(|range| range.contains(&offset));
         let shown: Vec<char> = raw
             .char_indices()
             .map(|(index, character)| match character {
-                _ if self.is_hidden(line_start + index) => '*',
+                _ if is_hidden(line_start + index) => '*',
                 '\u{feff}' | '\t' => ' ',
                 other if other.is_control() => ' ',
                 other => other,
@@ -94,10 +98,6 @@ impl<'a> Source<'a> {
         let (text, indent) = window(&shown, column);
         let width = width.min(text.chars().count().saturating_sub(indent).max(1));
         Place { line: line + 1, column: column + 1, text, indent, width }
-    }
-
-    fn is_hidden(&self, offset: usize) -> bool {
-        self.hidden.iter().any(|range| range.contains(&offset))
     }
 }
 

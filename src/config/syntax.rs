@@ -1,22 +1,28 @@
 //! Syntax errors in the operator's words, and which parts of a file are secret.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use toml::de::{DeTable, DeValue, Error};
 
 use super::report::Report;
 
+/// Most syntax errors that are told of one file; a text with more is hardly a configuration.
+const ERRORS_MAX: usize = 100;
+
 /// Reports what the TOML parser did not understand.
 pub(super) fn report(report: &Report<'_>, errors: &[Error]) {
-    let mut lines_seen = Vec::new();
+    let mut lines_seen = HashSet::new();
     for error in errors {
         let span = error.span();
         // One slip often makes the parser complain several times; the first complaint is the telling one.
         let line = span.as_ref().map(|span| report.source().line_of(span.start));
-        if lines_seen.contains(&line) {
+        if !lines_seen.insert(line) {
             continue;
         }
-        lines_seen.push(line);
+        if lines_seen.len() > ERRORS_MAX {
+            break;
+        }
         let shown = span.clone().filter(|span| !report.source().hides(span));
         let secret = span.is_some() && shown.is_none();
         let text = if secret { "…" } else { shown.map_or("", |span| report.source().slice(span)) };
@@ -59,7 +65,9 @@ fn explain(message: &str, text: &str) -> (String, String) {
 }
 
 fn quotes() -> String {
-    "end it with the quote it began with, on the same line; in \"…\" write \\\\ for a backslash, in '…' nothing is escaped".into()
+    "end it with the quote it began with, on the same line;\n\
+     in \"…\" write \\\\ for a backslash, in '…' nothing is escaped"
+        .into()
 }
 
 /// The byte ranges of a file that are not shown in messages: secrets, and what may be one.

@@ -13,16 +13,13 @@ use crate::proxy::settings::CertificateFiles;
 /// Checks that a certificate chain and a private key can be read and belong together.
 pub(super) fn check_pair(files: &CertificateFiles, cert: &Node<'_>, key: &Node<'_>) -> Option<()> {
     let chain = certificates(&files.cert, cert);
-    let private = match PrivateKeyDer::from_pem_file(&files.key) {
-        Ok(private) => Some(private),
-        Err(_) => {
-            key.error(
-                format!("{} has no private key that can be read", files.key.display()),
-                "name a PEM file with a PKCS#8, PKCS#1 or SEC1 private key, without a passphrase",
-            );
-            None
-        }
-    };
+    let private = PrivateKeyDer::from_pem_file(&files.key).ok();
+    if private.is_none() {
+        key.error(
+            format!("{} has no private key that can be read", files.key.display()),
+            "name a PEM file with a PKCS#8, PKCS#1 or SEC1 private key, without a passphrase",
+        );
+    }
     let (chain, private) = (chain?, private?);
     match CertifiedKey::from_der(chain, private, &default_provider()) {
         Ok(_) => Some(()),
@@ -46,7 +43,7 @@ pub(super) fn check_authorities(path: &Path, node: &Node<'_>) -> Option<()> {
 
 fn certificates(path: &Path, node: &Node<'_>) -> Option<Vec<CertificateDer<'static>>> {
     let read = CertificateDer::pem_file_iter(path)
-        .and_then(|certificates| certificates.collect::<Result<Vec<_>, _>>())
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .unwrap_or_default();
     if read.is_empty() {
         let message = format!("{} has no certificate that can be read", path.display());

@@ -256,16 +256,12 @@ fn host_policy(table: &Section<'_>) -> Option<HostPolicy> {
     match node.text()? {
         "preserve" => Some(HostPolicy::Preserve),
         "upstream" => Some(HostPolicy::Upstream),
-        text => match split_authority(text) {
-            Ok(_) => Some(HostPolicy::Fixed(text.to_ascii_lowercase())),
-            Err(_) => {
-                node.error(
-                    "is not a host",
-                    "write \"preserve\", \"upstream\" or a host such as \"www.example.com\"",
-                );
-                None
-            }
-        },
+        text if split_authority(text).is_ok() => Some(HostPolicy::Fixed(text.to_ascii_lowercase())),
+        _ => {
+            let help = "write \"preserve\", \"upstream\" or a host such as \"www.example.com\"";
+            node.error("is not a host", help);
+            None
+        }
     }
 }
 

@@ -126,6 +126,10 @@ impl<'a> Section<'a> {
         let shown = name.escape_debug();
         let place = if self.path.is_empty() { "at" } else { "in" };
         let message = format!("unknown key `{shown}` {place} {}", self.spec.header);
+        if self.report.is_crowded() {
+            self.report.error(span, message, "see the other messages".into());
+            return;
+        }
         let names = || self.spec.keys.iter().map(|key| key.name);
         let elsewhere = super::keys::TABLES.iter().find(|table| table.key(name).is_some());
         let help = match (nearest(name, names()), elsewhere) {

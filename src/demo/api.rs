@@ -1,11 +1,11 @@
 //! The JSON API: invented weather, and an echo that shows what the site receives.
 
+use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::CACHE_CONTROL;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -30,13 +30,14 @@ pub(super) fn routes() -> Router {
         .route("/api/echo", any(echo).layer(DefaultBodyLimit::max(ECHO_BODY_BYTES_MAX)))
 }
 
-async fn index() -> Json<Value> {
-    Json(json!({
+async fn index() -> Response {
+    let endpoints = json!({
         "endpoints": [
             { "method": "GET", "path": "/api/weather?city=Lisbon", "answer": "invented weather, the same every time" },
             { "method": "POST", "path": "/api/echo", "answer": "the request as this site received it" },
         ],
-    }))
+    });
+    answer(StatusCode::OK, &endpoints)
 }
 
 async fn weather(uri: Uri) -> Response {
@@ -47,7 +48,7 @@ async fn weather(uri: Uri) -> Response {
         let error = format!("city must be a name of 1 to {CITY_CHARACTERS_MAX} characters");
         return bad_request(&error, "/api/weather?city=Lisbon");
     }
-    Json(weather_of(city)).into_response()
+    answer(StatusCode::OK, &weather_of(city))
 }
 
 /// Weather made from the city's name alone, so that a paid answer can be compared with a second one.
@@ -88,7 +89,7 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Resp
         Ok(text) => ("body", text.to_owned()),
         Err(_) => ("body_base64", STANDARD.encode(&body)),
     };
-    let answer = json!({
+    let seen = json!({
         "method": method.as_str(),
         "path": uri.path(),
         "query": uri.query(),
@@ -96,7 +97,7 @@ async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Resp
         "body_bytes": body.len(),
         body_key: body_value,
     });
-    ([(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+    ([(CACHE_CONTROL, "no-store")], answer(StatusCode::OK, &seen)).into_response()
 }
 
 /// Each header's value, or the list of its values when it came more than once.
@@ -116,7 +117,12 @@ fn headers_as_json(headers: &HeaderMap) -> Map<String, Value> {
 }
 
 fn bad_request(error: &str, example: &str) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({ "error": error, "try": example }))).into_response()
+    answer(StatusCode::BAD_REQUEST, &json!({ "error": error, "try": example }))
+}
+
+/// JSON laid out for people, who are the ones to read it here.
+fn answer(status: StatusCode, value: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], format!("{value:#}\n")).into_response()
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use serde_json::{Map, json};
 use super::*;
 use crate::facilitator::contract::{Subject, contract};
 use crate::facilitator::fake::request;
-use crate::facilitator::supported_at_start;
 use crate::x402::{Reason, SettleResponse, SupportedKind, Version};
 
 /// A facilitator that does what it is told and notes what it is asked.
@@ -300,17 +299,4 @@ async fn a_group_keeps_the_promises_of_a_facilitator_when_its_first_member_is_do
     })
     .await;
     assert!(!down.received().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn at_the_start_there_are_three_tries_with_the_pauses_that_were_asked_for() {
-    let only = Scripted::new("only");
-    *only.listing.lock().unwrap() = Err(unavailable(7));
-    let begin = tokio::time::Instant::now();
-    assert_eq!(supported_at_start(only.as_ref()).await, Err(unavailable(7)));
-    assert_eq!(begin.elapsed().as_secs(), 14);
-    *only.listing.lock().unwrap() = Err(unavailable(900));
-    let begin = tokio::time::Instant::now();
-    supported_at_start(only.as_ref()).await.unwrap_err();
-    assert_eq!(begin.elapsed().as_secs(), 60, "no pause is longer than half a minute");
 }

@@ -19,7 +19,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::clock::Clock;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Supported, VerifyResponse};
 
@@ -27,8 +26,6 @@ pub use failover::Failover;
 pub use http::HttpFacilitator;
 pub use metered::Metered;
 pub use sandbox::Sandbox;
-
-use settings::FacilitatorSettings;
 
 /// Target of every log event of this module.
 const TARGET: &str = "tollgate::facilitator";
@@ -87,107 +84,9 @@ pub trait Facilitator: Send + Sync {
     async fn settle(&self, request: &FacilitatorRequest) -> SettleOutcome;
 }
 
-/// Tries of [`supported_at_start`].
-const START_TRIES: u32 = 3;
-/// The longest pause between them.
-const START_PAUSE_MAX: Duration = Duration::from_secs(30);
-
-/// Asks what a facilitator supports with some patience, for the start of the gateway: three tries,
-/// pausing as the facilitator asks for (`Retry-After`), at most half a minute each time.
-///
-/// # Errors
-/// [`Unavailable`] after the last try; requests ask again.
-pub async fn supported_at_start(facilitator: &dyn Facilitator) -> Result<Arc<Supported>, Unavailable> {
-    let mut tries = 1;
-    loop {
-        match facilitator.supported().await {
-            Err(unavailable) if tries < START_TRIES => {
-                tracing::warn!(
-                    target: TARGET,
-                    facilitator = facilitator.name(),
-                    cause = unavailable.cause,
-                    "does not say what it supports, will be asked again"
-                );
-                tokio::time::sleep(unavailable.retry_after.min(START_PAUSE_MAX)).await;
-                tries += 1;
-            }
-            result => return result,
-        }
-    }
-}
-
-/// Builds every group of facilitators of a configuration, in order. A facilitator that is in several
-/// groups is the same one in all of them. `groups` holds indexes into `settings`.
-///
-/// # Errors
-/// Settings that cannot be used, or an index out of range.
-pub fn build(
-    settings: &[FacilitatorSettings],
-    groups: &[Vec<usize>],
-    sandbox: &Arc<dyn Facilitator>,
-    clock: &Arc<dyn Clock>,
-) -> Result<Vec<Arc<dyn Facilitator>>, String> {
-    let single = |settings: &FacilitatorSettings| -> Result<Arc<dyn Facilitator>, String> {
-        match settings {
-            FacilitatorSettings::Sandbox => Ok(Arc::clone(sandbox)),
-            FacilitatorSettings::Http(http) => {
-                Ok(Arc::new(HttpFacilitator::new(http.clone(), Arc::clone(clock))?))
-            }
-        }
-    };
-    let singles = settings.iter().map(single).collect::<Result<Vec<_>, _>>()?;
-    let member = |index: &usize| singles.get(*index).cloned().ok_or("no such facilitator");
-    let group = |group: &Vec<usize>| group.iter().map(member).collect::<Result<Vec<_>, _>>();
-    groups.iter().map(|members| Ok(Failover::group(group(members)?))).collect()
-}
-
 /// Identity of a request: SHA-256 of what is sent.
 fn body_digest(request: &FacilitatorRequest) -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes.copy_from_slice(ring::digest::digest(&ring::digest::SHA256, &request.body).as_ref());
     bytes
-}
-
-#[cfg(test)]
-mod tests {
-    use super::settings::{Auth, HttpSettings};
-    use super::*;
-    use crate::clock::SystemClock;
-
-    fn http(name: &str, url: &str) -> FacilitatorSettings {
-        FacilitatorSettings::Http(HttpSettings {
-            name: name.into(),
-            url: url.into(),
-            auth: Auth::None,
-            ca_file: None,
-            verify_timeout: Duration::from_secs(5),
-            settle_timeout: Duration::from_secs(5),
-            supported_ttl: Duration::from_secs(5),
-        })
-    }
-
-    fn built(
-        settings: &[FacilitatorSettings],
-        groups: &[Vec<usize>],
-    ) -> Result<Vec<Arc<dyn Facilitator>>, String> {
-        let sandbox: Arc<dyn Facilitator> = Arc::new(Failover::new(Vec::new()));
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        build(settings, groups, &sandbox, &clock)
-    }
-
-    #[test]
-    fn a_facilitator_in_several_groups_is_one_facilitator() {
-        let settings =
-            [http("a", "http://127.0.0.1"), FacilitatorSettings::Sandbox, http("b", "http://[::1]/x")];
-        let groups = built(&settings, &[vec![0], vec![2, 0], vec![0], vec![1]]).unwrap();
-        let names: Vec<&str> = groups.iter().map(|group| group.name()).collect();
-        assert_eq!(names, ["a", "b+a", "a", ""]);
-        assert!(Arc::ptr_eq(&groups[0], &groups[2]));
-    }
-
-    #[test]
-    fn what_cannot_be_built_is_an_error() {
-        assert!(built(&[http("a", "ftp://127.0.0.1")], &[vec![0]]).is_err());
-        assert!(built(&[FacilitatorSettings::Sandbox], &[vec![1]]).is_err());
-    }
 }

@@ -1,14 +1,14 @@
 //! The built-in sandbox: checks payments as a real facilitator does and keeps test balances, but
 //! moves no money. It settles `exact` EIP-3009 payments on test networks.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use alloy_primitives::{U256, keccak256};
 use async_trait::async_trait;
 
 use super::{Facilitator, SettleOutcome, Unavailable};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixSeconds};
 use crate::scheme::{ExactEvm, Moment, PaymentId, Scheme as _};
 use crate::x402::network::KNOWN_NETWORKS;
 use crate::x402::types::FacilitatorRequest;
@@ -18,6 +18,9 @@ use crate::x402::{
 
 /// Seconds a payment must stay valid to be settled, as real facilitators want.
 const MARGIN_SECONDS: u64 = 6;
+
+/// Most accounts, and most payments still valid, in the books.
+const ENTRIES_MAX: usize = 1_000_000;
 
 /// The built-in sandbox.
 pub struct Sandbox {
@@ -31,12 +34,23 @@ pub struct Sandbox {
 struct Books {
     /// What accounts that have paid or been paid hold, by network, asset and account.
     balances: HashMap<(Network, String, String), U256>,
-    /// Payments that were settled.
-    used: HashSet<PaymentId>,
+    /// Payments that were settled, with when they expire.
+    used: HashMap<PaymentId, UnixSeconds>,
+}
+
+impl Books {
+    /// Forgets payments that can no longer be settled, if there are many; whether there is room.
+    fn make_room(&mut self, now: UnixSeconds) -> bool {
+        if self.used.len() >= ENTRIES_MAX {
+            self.used.retain(|_, expires| *expires > now);
+        }
+        self.used.len() < ENTRIES_MAX && self.balances.len() < ENTRIES_MAX
+    }
 }
 
 struct Checked {
     id: PaymentId,
+    expires: UnixSeconds,
     payer: String,
 }
 
@@ -68,9 +82,13 @@ impl Sandbox {
         }
         let moment = Moment { now: self.clock.now(), margin_seconds: MARGIN_SECONDS };
         let authorization = ExactEvm.inspect(&request.requirements, &request.payload, moment)?;
+        if let Some(reason) = authorization.too_late {
+            return Err(reason);
+        }
         // A contract wallet's signature takes a chain to check, and the sandbox has none.
         let payer = authorization.payer.filter(|_| is_ordinary(request)).ok_or(Reason::EVM_SIGNATURE)?;
-        Ok(Checked { id: authorization.id, payer })
+        let expires = authorization.expires.unwrap_or(UnixSeconds(u64::MAX));
+        Ok(Checked { id: authorization.id, expires, payer })
     }
 
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
@@ -90,7 +108,7 @@ impl Sandbox {
 
     /// Whether the payment can be settled, by the books.
     fn covers(&self, books: &Books, request: &FacilitatorRequest, checked: &Checked) -> Result<U256, Reason> {
-        if books.used.contains(&checked.id) {
+        if books.used.contains_key(&checked.id) {
             return Err(Reason::EVM_NONCE_USED);
         }
         let balance = books.balances.get(&Self::key(request, &checked.payer)).copied();
@@ -141,10 +159,13 @@ impl Facilitator for Sandbox {
             Ok(left) => left,
             Err(reason) => return declined(&reason, Some(checked.payer)),
         };
+        if !books.make_room(self.clock.now()) {
+            return declined(&Reason::SANDBOX_FULL, Some(checked.payer));
+        }
         books.balances.insert(Self::key(request, &checked.payer), left);
         let payee = books.balances.entry(Self::key(request, &request.requirements.pay_to)).or_default();
         *payee = payee.saturating_add(request.requirements.amount.0);
-        books.used.insert(checked.id);
+        books.used.insert(checked.id, checked.expires);
         SettleOutcome::Settled(SettleResponse {
             success: true,
             error_reason: None,
@@ -156,5 +177,62 @@ impl Facilitator for Sandbox {
             extra: None,
             extensions: None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::facilitator::contract::{Subject, contract};
+    use crate::scheme::testing::{MOMENT, payment, terms};
+
+    struct FixedClock;
+
+    impl Clock for FixedClock {
+        fn now(&self) -> UnixSeconds {
+            MOMENT.now
+        }
+    }
+
+    fn sandbox(balance: &str) -> Sandbox {
+        Sandbox::new(Arc::new(FixedClock), balance.parse().unwrap())
+    }
+
+    fn request(nonce: u8) -> FacilitatorRequest {
+        let message = [("payload".to_owned(), payment(nonce))].into_iter().collect();
+        let requirements = serde_json::to_value(terms()).unwrap();
+        FacilitatorRequest::new(Version::V2, terms(), &message, &requirements)
+    }
+
+    #[tokio::test]
+    async fn the_sandbox_keeps_the_contract() {
+        let mut refused = request(9);
+        refused.payload.insert("signature".into(), payment(8)["signature"].clone());
+        let good = [request(1), request(2), request(3)];
+        contract(&Subject { facilitator: Arc::new(sandbox("$1")), good, refused }).await;
+    }
+
+    #[tokio::test]
+    async fn a_payer_can_spend_the_test_balance_and_no_more() {
+        let sandbox = sandbox("$0.02");
+        for nonce in [1, 2] {
+            assert!(matches!(sandbox.settle(&request(nonce)).await, SettleOutcome::Settled(_)));
+        }
+        let poor = VerifyResponse::Invalid {
+            reason: Reason::INSUFFICIENT_FUNDS,
+            payer: Some(crate::scheme::testing::payer().to_string()),
+        };
+        assert_eq!(sandbox.verify(&request(3)).await, Ok(poor));
+        assert!(matches!(sandbox.settle(&request(3)).await, SettleOutcome::Declined(_)));
+    }
+
+    #[tokio::test]
+    async fn no_mainnet_payment_is_ever_taken() {
+        let sandbox = sandbox("$1");
+        let supported = sandbox.supported().await.unwrap();
+        assert!(supported.kinds.iter().all(|kind| kind.network.is_testnet()));
+        let mut mainnet = request(1);
+        mainnet.network = "base".parse().unwrap();
+        assert!(matches!(sandbox.settle(&mainnet).await, SettleOutcome::Declined(_)));
     }
 }

@@ -68,9 +68,12 @@ async fn a_settled_payment_stays_settled<L: Ledger>(ledger: &L) {
 }
 
 async fn an_unresolved_payment_is_kept_until_it_is_known<L: Ledger>(ledger: &L) {
+    assert_eq!(ledger.state(claim(1).id).await, Ok(None));
     ledger.claim(&claim(1), NOW).await.unwrap();
+    assert_eq!(ledger.state(claim(1).id).await, Ok(Some(PaymentState::Claimed)));
     ledger.settling(claim(1).id).await.unwrap();
     ledger.unresolved(claim(1).id).await.unwrap();
+    assert_eq!(ledger.state(claim(1).id).await, Ok(Some(PaymentState::Unresolved)));
     assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(Claimed::Held(PaymentState::Unresolved)));
     ledger.settled(claim(1).id, &response()).await.unwrap();
     assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(Claimed::Held(PaymentState::Settled)));

@@ -15,6 +15,9 @@ use crate::x402::SettleResponse;
 
 /// Settled claims are kept this long beyond their expiry, for clocks that disagree with the chain's.
 const GRACE_SECONDS: u64 = 60;
+/// Claims whose settlement has no known outcome are kept so much longer: they can no longer be settled,
+/// but may have been, and whoever presents one must not be asked to pay again.
+const UNRESOLVED_GRACE_SECONDS: u64 = 24 * 3600;
 
 /// A bounded ledger in memory.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ struct Held {
     claims: HashMap<PaymentId, Entry>,
     /// Claims by the time at which they may be forgotten; those that may never be are not in it.
     by_expiry: BTreeSet<(UnixSeconds, PaymentId)>,
+    /// How many claims are in each state, so that counting does not hold up claiming.
+    counts: HashMap<PaymentState, usize>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -58,7 +63,8 @@ impl MemoryLedger {
         let mut held = self.held();
         match held.claims.get_mut(&id) {
             Some(entry) if from.contains(&entry.state) => {
-                entry.state = next;
+                let before = std::mem::replace(&mut entry.state, next);
+                held.moved(Some(before), Some(next));
                 Ok(())
             }
             entry => Err(LedgerError::WrongState { id, wanted, found: entry.map(|entry| entry.state) }),
@@ -74,16 +80,35 @@ impl Held {
         for (at, id) in due {
             let in_use =
                 |entry: &Entry| matches!(entry.state, PaymentState::Claimed | PaymentState::Settling);
-            if !self.claims.get(&id).is_some_and(in_use) {
-                self.claims.remove(&id);
-                self.by_expiry.remove(&(at, id));
+            match self.claims.get(&id) {
+                Some(entry) if in_use(entry) => {}
+                Some(_) => self.remove(id),
+                None => drop(self.by_expiry.remove(&(at, id))),
             }
         }
     }
 
+    fn keep_longer(&mut self, id: PaymentId, seconds: u64) {
+        let Some(at) = self.claims.get_mut(&id).and_then(|entry| entry.forget_at.as_mut()) else { return };
+        self.by_expiry.remove(&(*at, id));
+        *at = at.plus(seconds);
+        self.by_expiry.insert((*at, id));
+    }
+
     fn remove(&mut self, id: PaymentId) {
-        if let Some(Entry { forget_at: Some(at), .. }) = self.claims.remove(&id) {
+        let Some(Entry { state, forget_at }) = self.claims.remove(&id) else { return };
+        self.moved(Some(state), None);
+        if let Some(at) = forget_at {
             self.by_expiry.remove(&(at, id));
+        }
+    }
+
+    fn moved(&mut self, from: Option<PaymentState>, to: Option<PaymentState>) {
+        if let Some(count) = from.and_then(|state| self.counts.get_mut(&state)) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(state) = to {
+            *self.counts.entry(state).or_default() += 1;
         }
     }
 }
@@ -101,10 +126,15 @@ impl Ledger for MemoryLedger {
         }
         let forget_at = claim.expires.map(|expires| expires.plus(GRACE_SECONDS));
         held.claims.insert(claim.id, Entry { state: PaymentState::Claimed, forget_at });
+        held.moved(None, Some(PaymentState::Claimed));
         if let Some(at) = forget_at {
             held.by_expiry.insert((at, claim.id));
         }
         Ok(Claimed::New)
+    }
+
+    async fn state(&self, id: PaymentId) -> Result<Option<PaymentState>, LedgerError> {
+        Ok(self.held().claims.get(&id).map(|entry| entry.state))
     }
 
     async fn settling(&self, id: PaymentId) -> Result<(), LedgerError> {
@@ -117,7 +147,9 @@ impl Ledger for MemoryLedger {
     }
 
     async fn unresolved(&self, id: PaymentId) -> Result<(), LedgerError> {
-        self.step(id, "unresolved", PaymentState::Unresolved, &[PaymentState::Settling])
+        self.step(id, "unresolved", PaymentState::Unresolved, &[PaymentState::Settling])?;
+        self.held().keep_longer(id, UNRESOLVED_GRACE_SECONDS);
+        Ok(())
     }
 
     async fn release(&self, id: PaymentId) -> Result<(), LedgerError> {
@@ -135,7 +167,7 @@ impl Ledger for MemoryLedger {
 
     async fn counts(&self) -> Vec<(PaymentState, usize)> {
         let held = self.held();
-        let count = |state| held.claims.values().filter(|entry| entry.state == state).count();
+        let count = |state| held.counts.get(&state).copied().unwrap_or_default();
         [PaymentState::Claimed, PaymentState::Settling, PaymentState::Settled, PaymentState::Unresolved]
             .map(|state| (state, count(state)))
             .to_vec()
@@ -184,6 +216,21 @@ mod tests {
         assert_eq!(ledger.claim(&other, UnixSeconds(2_000 + GRACE_SECONDS)).await, Ok(Claimed::New));
         let held = ledger.claim(&lasting, UnixSeconds(u64::MAX)).await;
         assert_eq!(held, Ok(Claimed::Held(PaymentState::Settled)));
+    }
+
+    #[tokio::test]
+    async fn a_payment_of_unknown_outcome_is_remembered_long_after_it_has_run_out() {
+        let ledger = MemoryLedger::new(1);
+        let lost = claim(1, Some(2_000));
+        ledger.claim(&lost, NOW).await.unwrap();
+        ledger.settling(lost.id).await.unwrap();
+        ledger.unresolved(lost.id).await.unwrap();
+        let end = 2_000 + GRACE_SECONDS + UNRESOLVED_GRACE_SECONDS;
+        let other = claim(2, Some(end + 9));
+        assert!(ledger.claim(&other, UnixSeconds(end - 1)).await.is_err());
+        assert_eq!(ledger.state(lost.id).await, Ok(Some(PaymentState::Unresolved)));
+        assert_eq!(ledger.claim(&other, UnixSeconds(end)).await, Ok(Claimed::New));
+        assert_eq!(ledger.state(lost.id).await, Ok(None));
     }
 
     #[tokio::test]

@@ -86,6 +86,12 @@ pub trait Ledger: Send + Sync {
     /// [`LedgerError::Full`].
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError>;
 
+    /// The state of a payment, if it is held.
+    ///
+    /// # Errors
+    /// When that cannot be found out.
+    async fn state(&self, id: PaymentId) -> Result<Option<PaymentState>, LedgerError>;
+
     /// Records that settlement is about to be asked for. Must be durable before it returns.
     ///
     /// # Errors

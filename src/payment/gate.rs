@@ -143,8 +143,11 @@ impl Gate {
         if !offer.echoes_extensions(&payment) {
             return Err(invalid(Reason::EXTENSION_ECHO_MISMATCH));
         }
-        let request = terms.request(&payment).ok_or_else(|| invalid(Reason::NO_MATCH))?;
-        let authorization = self.inspect(terms, &request).map_err(invalid)?;
+        let request = terms.request(&payment, resource).ok_or_else(|| invalid(Reason::NO_MATCH))?;
+        let mut authorization = self.inspect(terms, &request).map_err(invalid)?;
+        if let Some(reason) = authorization.too_late.take() {
+            return Err(self.refuse_late(&authorization, reason).await);
+        }
         let permit = self.claim(terms, authorization, request, header.version).await?;
         match offer.settle {
             // Settling decides by itself, and comes next.
@@ -164,6 +167,19 @@ impl Gate {
         terms.scheme.inspect(&request.requirements, &request.payload, moment)
     }
 
+    /// A payment that has run out may be one whose settlement has no known outcome: its payer must
+    /// not be asked to pay again.
+    async fn refuse_late(&self, authorization: &Authorization, reason: Reason) -> Refusal {
+        match self.0.ledger.state(authorization.id).await {
+            Ok(Some(PaymentState::Unresolved)) => Refusal::Unresolved,
+            Ok(Some(PaymentState::Claimed | PaymentState::Settling | PaymentState::Settled)) => {
+                Refusal::AlreadyUsed
+            }
+            Ok(None) => Refusal::Invalid { reason, payer: authorization.payer.clone() },
+            Err(error) => error.into(),
+        }
+    }
+
     async fn claim(
         &self,
         terms: &LiveAccept,
@@ -171,7 +187,7 @@ impl Gate {
         request: FacilitatorRequest,
         version: Version,
     ) -> Result<Permit, Refusal> {
-        let Authorization { id, payer, expires } = authorization;
+        let Authorization { id, payer, expires, too_late: _ } = authorization;
         let claim = NewClaim { id, expires };
         match self.0.ledger.claim(&claim, self.0.clock.now()).await {
             Ok(Claimed::New) => Ok(Permit {

@@ -19,3 +19,5 @@ pub use offers::{LiveAccept, LiveOffer, OfferBook};
 pub use permit::Permit;
 pub use refusal::Refusal;
 pub use settle::Receipt;
+
+pub use crate::scheme::PaymentId;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 
-use super::challenge::Challenge;
+use super::challenge::{Challenge, Resource};
 use crate::policy::{Accept, FacilitatorId, Offer, RouteTable, SettleWhen, V1Mode};
 use crate::scheme::{self, Scheme};
 use crate::x402::asset::same_address;
@@ -28,8 +28,9 @@ pub struct LiveAccept {
     facilitator_v2: bool,
     /// Shown to v1 clients.
     v1: bool,
-    /// Other values of rotating `extra` members that were advertised before.
-    earlier: Vec<(String, Vec<Value>)>,
+    /// Values of rotating `extra` members that are as good: advertised before, or accounts that the
+    /// facilitator signs with and may have advertised to another gateway.
+    as_good: Vec<(String, Vec<Value>)>,
 }
 
 /// What a priced route asks for at present.
@@ -185,7 +186,7 @@ impl LiveAccept {
         let v1_kind = known.supported.kind(Version::V1, name, network);
         let v2_kind = known.supported.kind(Version::V2, name, network);
         let kind = v2_kind.or(v1_kind)?;
-        let mut earlier = Vec::new();
+        let mut as_good = Vec::new();
         for member in scheme.advertised_extra() {
             // Written by the operator, it stands; otherwise the offer cannot be made without it.
             if requirements.extra.contains_key(*member) {
@@ -193,7 +194,9 @@ impl LiveAccept {
             }
             requirements.extra.insert((*member).to_owned(), kind.extra.get(*member)?.clone());
             let key = (kind.scheme.clone(), kind.network.to_string(), (*member).to_owned());
-            earlier.push(((*member).to_owned(), known.rotating.get(&key).cloned().unwrap_or_default()));
+            let mut values = known.rotating.get(&key).cloned().unwrap_or_default();
+            values.extend(known.supported.signers_of(network));
+            as_good.push(((*member).to_owned(), values));
         }
         Some(Self {
             scheme,
@@ -201,7 +204,7 @@ impl LiveAccept {
             facilitator_v1: v1_kind.is_some(),
             facilitator_v2: v2_kind.is_some(),
             v1: accept.v1,
-            earlier,
+            as_good,
             requirements,
         })
     }
@@ -231,14 +234,14 @@ impl LiveAccept {
     }
 
     fn was_advertised(&self, name: &str, value: &Value) -> bool {
-        self.earlier.iter().any(|(member, values)| member == name && values.contains(value))
+        self.as_good.iter().any(|(member, values)| member == name && values.contains(value))
     }
 
     /// The gateway's terms with the client's choice of rotating members.
     fn agreed(&self, payment: &PaymentPayload) -> PaymentRequirements {
         let mut agreed = self.requirements.clone();
         let chosen = payment.accepted().and_then(|accepted| accepted.get("extra")?.as_object());
-        for (member, _) in &self.earlier {
+        for (member, _) in &self.as_good {
             if let Some(value) = chosen.and_then(|extra| extra.get(member)) {
                 agreed.extra.insert(member.clone(), value.clone());
             }
@@ -250,7 +253,7 @@ impl LiveAccept {
     /// of them is used to the letter when it adds nothing, because some facilitators insist that
     /// both are equal. EVM payments are put into the generation the facilitator speaks.
     #[must_use]
-    pub fn request(&self, payment: &PaymentPayload) -> Option<FacilitatorRequest> {
+    pub fn request(&self, payment: &PaymentPayload, resource: &Resource) -> Option<FacilitatorRequest> {
         let agreed = self.agreed(payment);
         let to = match payment.version {
             Version::V1 if self.facilitator_v1 => Version::V1,
@@ -264,7 +267,7 @@ impl LiveAccept {
                     Value::Object(accepted.clone())
                 }
                 (Version::V2, _) => serde_json::to_value(&agreed).ok()?,
-                (Version::V1, _) => v1_requirements(&agreed)?,
+                (Version::V1, _) => v1_requirements(&agreed, resource)?,
             };
             return Some(FacilitatorRequest::new(to, agreed, &payment.message, &requirements));
         }
@@ -283,17 +286,16 @@ impl LiveAccept {
             Version::V1 => {
                 let message = serde_json::json!({"x402Version": 1, "scheme": agreed.scheme,
                     "network": agreed.network.v1_name()?, "payload": payload});
-                (v1_requirements(&agreed)?, message)
+                (v1_requirements(&agreed, resource)?, message)
             }
         };
         Some(FacilitatorRequest::new(to, agreed, message.as_object()?, &requirements))
     }
 }
 
-fn v1_requirements(terms: &PaymentRequirements) -> Option<Value> {
+fn v1_requirements(terms: &PaymentRequirements, resource: &Resource) -> Option<Value> {
     let mut entry = v1::requirements(terms, "", "")?;
-    // Facilitators want a URL here and compare it with nothing.
-    entry["resource"] = Value::from("https://x402.invalid/");
+    entry["resource"] = Value::from(resource.url());
     Some(entry)
 }
 

@@ -376,6 +376,9 @@ async fn a_payment_is_put_into_the_generation_the_facilitator_speaks() {
             Version::V2 => &seen["paymentRequirements"]["amount"],
         };
         assert_eq!(amount, "10000");
+        if speaks == Version::V1 {
+            assert_eq!(seen["paymentRequirements"]["resource"], "https://shop.example/a");
+        }
     }
 }
 

@@ -76,7 +76,7 @@ impl Glob {
         path
     }
 
-    /// Whether a path fits.
+    /// Whether a path fits. In any spelling this folds the pattern first: for people, not for requests.
     pub(super) fn matches(&self, path: Reading<'_>, spelling: Spelling) -> bool {
         match spelling {
             Spelling::AsWritten => self.fits_slash(path.text) && self.fits_segments(path.text, spelling),

@@ -188,9 +188,7 @@ mod tests {
     use super::*;
 
     fn canonical(path: &str) -> String {
-        RoutePath::parse(path)
-            .map(|path| path.as_str().to_owned())
-            .unwrap_or_else(|error| format!("{error:?}"))
+        RoutePath::parse(path).map_or_else(|error| format!("{error:?}"), |path| path.as_str().to_owned())
     }
 
     #[test]
@@ -282,6 +280,20 @@ mod tests {
             ["//", "/a//b", "/a/.", "/a./b", "/a.", "/..", "/A", "/a;b", "/a%41", "/a b", "/a:$b", "/é"]
         {
             assert!(!is_plain(path.as_bytes()), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_short_way_is_taken_only_where_it_changes_nothing() {
+        let alphabet = *b"/.:$;%2fA a~";
+        for number in 0..alphabet.len().pow(5) {
+            let letters = (0..5).map(|place| alphabet[number / alphabet.len().pow(place) % alphabet.len()]);
+            let path: String = std::iter::once('/').chain(letters.map(char::from)).collect();
+            if is_plain(path.as_bytes()) {
+                assert_eq!(normalise_escapes(&path).as_deref(), Ok(path.as_str()));
+                assert!(!has_dot_segment(&path), "{path}");
+                assert_eq!(Readings::of(&path), Ok(Readings::default()), "{path}");
+            }
         }
     }
 }

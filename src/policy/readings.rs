@@ -152,17 +152,24 @@ impl Explorer {
 /// Whether a segment may be taken for `.` or `..`: dots and spaces only, once what Windows ignores is
 /// gone. Real dot segments are resolved before.
 fn is_disguised_dots(segment: &[u8]) -> bool {
+    if !matches!(segment.first(), Some(b'.' | b' ')) {
+        return false;
+    }
     let name = without_stream(segment);
     name.contains(&b'.') && name.iter().all(|byte| matches!(byte, b'.' | b' '))
 }
 
 /// Java servers cut `;name=value` off each segment before they map the path.
 fn without_parameters(bytes: &[u8]) -> Vec<u8> {
-    let names = bytes.split(|byte| *byte == b'/').map(|segment| {
-        let end = segment.iter().position(|byte| *byte == b';').unwrap_or(segment.len());
-        &segment[..end]
-    });
-    names.collect::<Vec<_>>().join(&b'/')
+    let mut names = Vec::with_capacity(bytes.len());
+    let mut inside = false;
+    for &byte in bytes {
+        inside = byte == b';' || (inside && byte != b'/');
+        if !inside {
+            names.push(byte);
+        }
+    }
+    names
 }
 
 /// URL libraries read `//host/path` as a reference to another host (RFC 3986 §4.2), and browsers'
@@ -177,21 +184,26 @@ fn without_authority(bytes: &[u8]) -> Option<&[u8]> {
 /// Windows ignores dots and spaces at the end of a file name, and `::$DATA`, `:$I30:…` after it.
 /// `None` when that changes nothing.
 fn trim_segments(bytes: &[u8]) -> Option<Vec<u8>> {
-    let trimmed = |segment| {
-        let name = without_stream(segment);
-        let end = name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
-        &name[..end]
-    };
-    let segments = || bytes.split(|byte| *byte == b'/');
-    if segments().all(|segment| trimmed(segment).len() == segment.len()) {
+    let suspicious = |pair: &[u8]| matches!(pair, [b'.' | b' ', b'/'] | [b':', b'$']);
+    if !bytes.ends_with(b".") && !bytes.ends_with(b" ") && !bytes.windows(2).any(suspicious) {
         return None;
     }
-    Some(segments().map(trimmed).collect::<Vec<_>>().join(&b'/'))
+    let mut trimmed = Vec::with_capacity(bytes.len());
+    for (position, segment) in bytes.split(|byte| *byte == b'/').enumerate() {
+        if position > 0 {
+            trimmed.push(b'/');
+        }
+        let name = without_stream(segment);
+        let end = name.iter().rposition(|byte| !matches!(byte, b'.' | b' ')).map_or(0, |last| last + 1);
+        trimmed.extend_from_slice(&name[..end]);
+    }
+    (trimmed.len() < bytes.len()).then_some(trimmed)
 }
 
 fn without_stream(segment: &[u8]) -> &[u8] {
-    let Some(at) = segment.windows(2).position(|pair| pair == b":$") else { return segment };
-    let name = &segment[..at];
+    let stream = |at: &usize| *at > 0 && segment[*at - 1] == b':';
+    let Some(at) = (0..segment.len()).filter(|at| segment[*at] == b'$').find(stream) else { return segment };
+    let name = &segment[..at - 1];
     name.strip_suffix(b":").unwrap_or(name)
 }
 

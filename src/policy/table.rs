@@ -75,6 +75,18 @@ impl RouteTable {
         if choices.all(|other| self.agree(strict, other)) { Ok(strict) } else { Err(RouteError::Ambiguous) }
     }
 
+    /// What is looked at to find the route of a CORS preflight, which is an `OPTIONS` request that
+    /// announces a request of method `announced`: when that one is priced, it decides, because its
+    /// payment must be allowed by the answer. A route that denies the `OPTIONS` request itself stands.
+    #[must_use]
+    pub fn preflight<'a>(&self, facts: RouteFacts<'a>, announced: &'a str) -> RouteFacts<'a> {
+        let request = RouteFacts { method: announced, ..facts };
+        let denied = |choice| choice != Choice::Default && self.route(choice).decision == Decision::Deny;
+        let priced = |choice| self.route(choice).offer().is_some();
+        let stands = self.choose(&facts).is_ok_and(denied);
+        if !stands && self.choose(&request).is_ok_and(priced) { request } else { facts }
+    }
+
     /// The chosen route.
     #[must_use]
     pub fn route(&self, choice: Choice) -> &Arc<Route> {

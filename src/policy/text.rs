@@ -55,17 +55,20 @@ pub(super) fn decode(bytes: &[u8], slash: u8) -> Result<Decoded, PathError> {
 /// Whether a lenient decoder would read a character that strict ones do not see: an overlong form
 /// (`C0 AF` for `/`) or an encoded surrogate (RFC 3629 §3, §10).
 pub(super) fn hides_character(bytes: &[u8]) -> bool {
-    bytes.iter().any(|byte| matches!(byte, 0xC0 | 0xC1))
-        || bytes.windows(2).any(|pair| {
-            matches!(
-                pair,
-                [0xE0, 0x80..=0x9F]
-                    | [0xED, 0xA0..=0xBF]
-                    | [0xF0, 0x80..=0x8F]
-                    | [0xF8, 0x80..=0x87]
-                    | [0xFC, 0x80..=0x83]
-            )
-        })
+    if bytes.is_ascii() {
+        return false;
+    }
+    let overlong = |pair: &[u8]| {
+        matches!(
+            pair,
+            [0xE0, 0x80..=0x9F]
+                | [0xED, 0xA0..=0xBF]
+                | [0xF0, 0x80..=0x8F]
+                | [0xF8, 0x80..=0x87]
+                | [0xFC, 0x80..=0x83]
+        )
+    };
+    bytes.iter().any(|byte| matches!(byte, 0xC0 | 0xC1)) || bytes.windows(2).any(overlong)
 }
 
 /// Makes text of decoded bytes without ever giving two byte strings the same text: bytes that are
@@ -73,6 +76,11 @@ pub(super) fn hides_character(bytes: &[u8]) -> bool {
 pub(super) fn from_bytes(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
+        if chunk.valid().is_ascii() && !chunk.valid().contains(char::from(INNER_SLASH)) {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().copied().map(stand_in));
+            continue;
+        }
         for character in chunk.valid().chars() {
             if character == char::from(INNER_SLASH) {
                 text.push(stand_in(b'/'));
@@ -116,6 +124,9 @@ fn stand_in(byte: u8) -> char {
 pub(super) fn fold(text: &str) -> Option<String> {
     if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return None;
+    }
+    if text.is_ascii() {
+        return Some(text.to_ascii_lowercase());
     }
     let mut folded = String::with_capacity(text.len());
     for character in text.chars() {

@@ -53,7 +53,7 @@ pub(super) enum Payment {
 /// A settled payment with what the log, the metrics and the origin are told of it.
 pub(super) struct Settled {
     pub(super) receipt: Receipt,
-    pub(super) id: crate::scheme::PaymentId,
+    pub(super) id: crate::payment::PaymentId,
     pub(super) terms: crate::x402::PaymentRequirements,
 }
 

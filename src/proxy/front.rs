@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::{ALPN, GetSocketDigest as _, Ssl as _, Stream};
+use pingora::protocols::{ALPN, GetSocketDigest as _, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;

@@ -49,16 +49,17 @@ pub(super) struct PaidBy {
 }
 
 /// Removes what clients may not send on, in every spelling that an origin could read as it: CGI and
-/// its heirs turn `_` and `-` into the same letter.
-pub(super) fn strip_request(request: &mut RequestHeader) {
+/// its heirs turn `_` and `-` into the same letter. `decisive` are the headers that routes have
+/// conditions on; their other spellings were not looked at when the route was chosen.
+pub(super) fn strip_request(request: &mut RequestHeader, decisive: &[String]) {
     let unwanted: Vec<HeaderName> =
-        request.headers.keys().filter(|name| is_unwanted(name.as_str())).cloned().collect();
+        request.headers.keys().filter(|name| is_unwanted(name.as_str(), decisive)).cloned().collect();
     for name in unwanted {
         request.remove_header(&name);
     }
 }
 
-fn is_unwanted(name: &str) -> bool {
+fn is_unwanted(name: &str, decisive: &[String]) -> bool {
     if name.starts_with(OWN_PREFIX) || FROM_CLIENTS.contains(&name) {
         return true;
     }
@@ -69,6 +70,7 @@ fn is_unwanted(name: &str) -> bool {
     dashed.starts_with(OWN_PREFIX)
         || FROM_CLIENTS.contains(&dashed.as_str())
         || FORWARDING.contains(&dashed.as_str())
+        || decisive.contains(&dashed)
 }
 
 /// Writes what the origin is told of the client, as nginx operators expect: `X-Forwarded-For` and
@@ -219,8 +221,9 @@ mod tests {
             ("Authorization", "Bearer kept"),
             ("Cookie", "kept=1"),
             ("X_Custom", "kept"),
+            ("X_Tier", "bulk"),
         ]);
-        strip_request(&mut request);
+        strip_request(&mut request, &["x-tier".to_owned()]);
         let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["authorization", "cookie", "x_custom"]);

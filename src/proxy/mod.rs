@@ -3,9 +3,11 @@
 //! It translates: a session into facts, the gate's decisions into HTTP, an upstream into a peer.
 
 mod access;
+mod admission;
 mod chunks;
 mod context;
 mod facts;
+mod failure;
 mod front;
 mod head;
 mod headers;
@@ -78,6 +80,7 @@ pub struct Paywall {
     metrics: Arc<Metrics>,
     labels: HashMap<String, (Arc<str>, HeaderValue)>,
     no_route: Arc<str>,
+    decisive_headers: Vec<String>,
     running: Arc<AtomicUsize>,
     http2: Arc<AtomicUsize>,
 }
@@ -109,6 +112,10 @@ impl Paywall {
             let header = header.unwrap_or_else(|_| HeaderValue::from_static("unnamed"));
             (route.name.clone(), (Arc::from(&*route.name), header))
         };
+        let conditions = parts.routes.all().flat_map(|route| &route.headers);
+        let mut decisive_headers: Vec<String> = conditions.map(|condition| condition.name.clone()).collect();
+        decisive_headers.sort_unstable();
+        decisive_headers.dedup();
         let public_scheme = if parts.public_url.starts_with("https:") { "https" } else { "http" };
         Ok(Self {
             labels: parts.routes.all().map(label).collect(),
@@ -121,6 +128,7 @@ impl Paywall {
             responder: Responder::new(parts.cors),
             metrics: parts.metrics,
             no_route: Arc::from("none"),
+            decisive_headers,
             running: Arc::default(),
             http2: Arc::default(),
         })

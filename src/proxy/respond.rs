@@ -118,12 +118,19 @@ impl Responder {
     /// Answers a CORS preflight in the origin's stead, where the operator lists allowed origins.
     pub(super) async fn preflight(&self, session: &mut Session) -> pingora::Result<u16> {
         let mut header = ResponseHeader::build_no_case(204, Some(8))?;
-        let method = session.req_header().headers.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
-        header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED))?;
+        let asked = &session.req_header().headers;
+        let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
+        // The operator trusts these origins: what they announce to send, such as credentials, is let through.
+        if let Some(headers) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+            header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+        }
+        super::headers::append(&mut header, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
         if let Some(method) = method {
             header.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, method)?;
         }
         header.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+        let vary = HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
+        header.insert_header(header::VARY, vary)?;
         self.write(session, Answer { header, body: Bytes::new() }).await
     }
 
@@ -156,7 +163,7 @@ impl Responder {
         answer.header.insert_header(header::CONTENT_TYPE, html)?;
         answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
         answer.header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
-        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"))?;
+        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"))?;
         Ok(answer)
     }
 
@@ -216,13 +223,16 @@ fn retry_later(message: &str, after: Duration) -> pingora::Result<Answer> {
     Ok(answer)
 }
 
-/// A browser is what asks for HTML and calls itself Mozilla, as every x402 server has it.
+/// A browser is what asks for HTML and calls itself Mozilla, as every x402 server has it. The page
+/// pays with a GET, so other methods are answered as programs are.
 fn is_browser(session: &Session) -> bool {
     let has = |name: header::HeaderName, part: &str| {
         let value = session.req_header().headers.get(name).and_then(|value| value.to_str().ok());
         value.is_some_and(|value| value.contains(part))
     };
-    has(header::ACCEPT, "text/html") && has(header::USER_AGENT, "Mozilla")
+    matches!(session.req_header().method, http::Method::GET | http::Method::HEAD)
+        && has(header::ACCEPT, "text/html")
+        && has(header::USER_AGENT, "Mozilla")
 }
 
 /// Lets a small request body be read and dropped; a larger one closes the connection.

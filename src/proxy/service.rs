@@ -12,13 +12,13 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::context::{Payment, Plan, RequestContext, Settled};
-use super::facts::{self, BadRequest, Target};
+use super::admission::{announced_method, complete_preflight};
+use super::context::{Payment, Plan, RequestContext};
+use super::facts::Target;
 use super::headers::{self, PaidBy};
-use super::respond::{ALLOWED, DRAIN_TIMEOUT, EXPOSED, Refused};
+use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access};
-use crate::payment::{Admission, Permit, Refusal, Resource};
-use crate::policy::{Decision, Route, RouteFacts, SettleWhen};
+use crate::payment::Resource;
 use crate::telemetry::Outcome;
 
 /// Connections that are tried for one request.
@@ -78,7 +78,7 @@ impl ProxyHttp for Paywall {
         ctx.route = Some(Arc::clone(&route));
         let resource = Resource::new(&self.public_url, target.path.as_str(), &target.query);
         let route_header = self.route_header(&route);
-        let preflight = is_preflight(session.req_header()) && route.offer().is_some();
+        let preflight = announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
         if preflight {
             return self.admit_preflight(session, ctx, plan).await;
@@ -107,7 +107,7 @@ impl ProxyHttp for Paywall {
         } else {
             request.set_raw_path(format!("{path}?{}", plan.target.query).as_bytes())?;
         }
-        headers::strip_request(request);
+        headers::strip_request(request, &self.decisive_headers);
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let scheme = if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
@@ -129,7 +129,7 @@ impl ProxyHttp for Paywall {
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
         let Some(rate) = std::num::NonZero::new(self.limits.min_body_rate) else { return Ok(()) };
-        // A conversation is no upload.
+        // A WebSocket is silent as long as it likes; a mere wish for one changes nothing.
         if session.was_upgraded() {
             return Ok(());
         }
@@ -177,7 +177,6 @@ impl ProxyHttp for Paywall {
             let value = settled.receipt.response.header_value(version);
             response.insert_header(version.response_header(), value)?;
         }
-        session.as_downstream_mut().set_abort_on_close(true);
         Ok(())
     }
 
@@ -266,221 +265,7 @@ impl ProxyHttp for Paywall {
     }
 }
 
-impl Paywall {
-    fn find_route(
-        &self,
-        request: &RequestHeader,
-        target: &Target,
-    ) -> Result<Arc<Route>, crate::policy::RouteError> {
-        let facts = RouteFacts {
-            method: request.method.as_str(),
-            host: &target.host,
-            path: &target.path,
-            query: &target.query,
-            headers: &request.headers,
-        };
-        self.routes.find(&facts).cloned()
-    }
-
-    async fn answer_bad(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        bad: &BadRequest,
-    ) -> pingora::Result<bool> {
-        ctx.outcome = Outcome::BadRequest;
-        ctx.detail = Some(bad.to_string());
-        self.responder.error(session, bad.status(), &bad.to_string()).await?;
-        Ok(true)
-    }
-
-    /// A preflight of a priced route: unpaid, and nothing but the CORS headers of its answer is
-    /// passed on.
-    async fn admit_preflight(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        plan: Plan,
-    ) -> pingora::Result<bool> {
-        ctx.outcome = Outcome::Preflight;
-        ctx.plan = Some(plan);
-        if self.responder.answers_preflights() {
-            self.responder.preflight(session).await?;
-            return Ok(true);
-        }
-        session.as_downstream_mut().set_ignore_info_resp(true);
-        Ok(false)
-    }
-
-    async fn admit(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        plan: Plan,
-    ) -> pingora::Result<bool> {
-        // Free routes do not look at payments at all: they are stripped on the way to the origin.
-        let payment = match &plan.route.decision {
-            Decision::Free => None,
-            Decision::Deny | Decision::Paid(_) => {
-                match facts::payment_header(session.req_header(), self.limits.payment_header_bytes) {
-                    Ok(payment) => payment,
-                    Err(bad) => return self.answer_bad(session, ctx, &bad).await,
-                }
-            }
-        };
-        let version = payment.map(|payment| payment.version);
-        match self.gate.admit(&plan.route, &plan.resource, payment).await {
-            Admission::Free => {
-                ctx.plan = Some(plan);
-                Ok(false)
-            }
-            Admission::Refused(refusal) => {
-                self.answer_refusal(session, ctx, &plan, &refusal, version).await?;
-                Ok(true)
-            }
-            Admission::Paid(permit, settle) => self.start_paid(session, ctx, plan, permit, settle).await,
-        }
-    }
-
-    async fn start_paid(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        plan: Plan,
-        permit: Permit,
-        settle: SettleWhen,
-    ) -> pingora::Result<bool> {
-        // Early hints are part of what is paid for.
-        session.as_downstream_mut().set_ignore_info_resp(true);
-        match settle {
-            SettleWhen::BeforeResponse => ctx.payment = Payment::Admitted(permit),
-            SettleWhen::BeforeRequest => {
-                let version = permit.version();
-                match self.settle(&plan.route, permit).await {
-                    Ok(settled) => ctx.payment = Payment::Settled(Box::new(settled)),
-                    Err(refusal) => {
-                        self.answer_refusal(session, ctx, &plan, &refusal, Some(version)).await?;
-                        return Ok(true);
-                    }
-                }
-            }
-        }
-        ctx.outcome = Outcome::Paid;
-        ctx.plan = Some(plan);
-        Ok(false)
-    }
-
-    async fn settle(&self, route: &Route, permit: Permit) -> Result<Settled, Refusal> {
-        let (id, terms) = (permit.id(), permit.requirements().clone());
-        let receipt = self.gate.settle(permit).await?;
-        self.count_revenue(route, &terms);
-        Ok(Settled { receipt, id, terms })
-    }
-
-    /// Settles an admitted request for the origin's final answer, or gives the payment back.
-    async fn settle_for(&self, response: &ResponseHeader, ctx: &mut RequestContext) -> pingora::Result<()> {
-        let permit = match std::mem::replace(&mut ctx.payment, Payment::None) {
-            Payment::Admitted(permit) => permit,
-            other => {
-                ctx.payment = other;
-                return Ok(());
-            }
-        };
-        if !is_success(response) {
-            ctx.outcome = Outcome::NotCharged;
-            self.gate.release(permit).await;
-            return Ok(());
-        }
-        let version = permit.version();
-        let route = Arc::clone(&plan(ctx)?.route);
-        match self.settle(&route, permit).await {
-            Ok(settled) => {
-                ctx.payment = Payment::Settled(Box::new(settled));
-                Ok(())
-            }
-            Err(refusal) => {
-                ctx.payment = Payment::Refused(refusal, version, self.gate.offer(&route));
-                // Leads to `fail_to_proxy`, which answers in the origin's stead; its connection is dropped.
-                Error::e_explain(ErrorType::HTTPStatus(402), "settlement did not succeed")
-            }
-        }
-    }
-
-    async fn answer_refusal(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        plan: &Plan,
-        refusal: &Refusal,
-        version: Option<crate::x402::Version>,
-    ) -> pingora::Result<u16> {
-        ctx.outcome = outcome_of(refusal);
-        ctx.detail = refusal.detail().map(str::to_owned);
-        let offer = self.gate.offer(&plan.route);
-        let refused = Refused { refusal, offer, resource: &plan.resource, version };
-        self.responder.refuse(session, &refused).await
-    }
-
-    async fn answer_failure(
-        &self,
-        session: &mut Session,
-        error: &Error,
-        ctx: &mut RequestContext,
-    ) -> pingora::Result<u16> {
-        // An answer that has begun can only be broken off.
-        if session.response_written().is_some_and(|written| !written.status.is_informational()) {
-            ctx.outcome = failure_outcome(error);
-            return Ok(0);
-        }
-        session.as_downstream_mut().set_keepalive(None);
-        if let Payment::Refused(refusal, version, offer) = &ctx.payment
-            && let Some(plan) = &ctx.plan
-        {
-            ctx.outcome = outcome_of(refusal);
-            ctx.detail = refusal.detail().map(str::to_owned);
-            let version = Some(*version);
-            let refused = Refused { refusal, offer: offer.clone(), resource: &plan.resource, version };
-            return self.responder.refuse(session, &refused).await;
-        }
-        ctx.outcome = failure_outcome(error);
-        let (status, message) = match (error.etype(), error.esource()) {
-            (ErrorType::HTTPStatus(408), _) => (408, "the request's body came too slowly"),
-            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
-                (408, "the request's body did not arrive in time")
-            }
-            (ErrorType::HTTPStatus(status), _) => (*status, "the request could not be answered"),
-            (ErrorType::ConnectTimedout | ErrorType::ReadTimedout, ErrorSource::Upstream) => {
-                (504, "the origin did not answer in time")
-            }
-            (_, ErrorSource::Upstream) => (502, "the origin could not be reached or broke off"),
-            (
-                ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError,
-                ErrorSource::Downstream,
-            ) => return Ok(0),
-            (_, ErrorSource::Downstream) => (400, "the request could not be read"),
-            (_, ErrorSource::Internal | ErrorSource::Unset) => (500, "the gateway failed"),
-        };
-        ctx.detail.get_or_insert_with(|| error.to_string());
-        self.answer_error(session, ctx, status, message).await
-    }
-
-    async fn answer_error(
-        &self,
-        session: &mut Session,
-        ctx: &RequestContext,
-        status: u16,
-        message: &str,
-    ) -> pingora::Result<u16> {
-        // What was settled before the origin failed is owed to the client in writing.
-        let receipt = match &ctx.payment {
-            Payment::Settled(settled) => Some(&settled.receipt),
-            Payment::None | Payment::Admitted(_) | Payment::Refused(..) => None,
-        };
-        self.responder.error_with(session, status, message, receipt).await
-    }
-}
-
-fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
+pub(super) fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
     // `request_filter` sets it for everything that is forwarded; without it nothing is.
     ctx.plan.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a plan"))
 }
@@ -489,58 +274,6 @@ fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
 fn end_with_connection(session: &mut Session, response: &mut ResponseHeader) {
     if response.remove_header(&header::TRANSFER_ENCODING).is_some() {
         session.as_downstream_mut().set_keepalive(None);
-    }
-}
-
-fn is_preflight(request: &RequestHeader) -> bool {
-    request.method == http::Method::OPTIONS
-        && request.headers.contains_key(header::ORIGIN)
-        && request.headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-}
-
-/// Keeps only what a preflight is about, and lets payments through where the origin lets anything.
-fn complete_preflight(response: &mut ResponseHeader) -> pingora::Result<()> {
-    let kept = |name: &str| {
-        name.starts_with("access-control-")
-            || matches!(name, "vary" | "allow" | "date" | "server" | "cache-control" | "connection")
-    };
-    let dropped: Vec<_> = response.headers.keys().filter(|name| !kept(name.as_str())).cloned().collect();
-    for name in dropped {
-        response.remove_header(&name);
-    }
-    if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
-        headers::append(response, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
-    }
-    if response.status != http::StatusCode::NO_CONTENT {
-        response.insert_header(header::CONTENT_LENGTH, 0)?;
-    }
-    Ok(())
-}
-
-/// Only success is charged: 2xx, and 101 of an upgrade; not a gRPC error, which is a 200 whose
-/// status stands in the header when there is no message (gRPC over HTTP/2, "Trailers-Only").
-fn is_success(response: &ResponseHeader) -> bool {
-    let grpc_failed = response.headers.get("grpc-status").is_some_and(|status| status != "0");
-    let success = response.status.is_success() || response.status == http::StatusCode::SWITCHING_PROTOCOLS;
-    success && !grpc_failed
-}
-
-const fn outcome_of(refusal: &Refusal) -> Outcome {
-    match refusal {
-        Refusal::PaymentRequired => Outcome::Challenged,
-        Refusal::Invalid { .. } | Refusal::AlreadyUsed | Refusal::SettlementFailed(_) => {
-            Outcome::PaymentRefused
-        }
-        Refusal::Unresolved => Outcome::Unresolved,
-        Refusal::Unavailable { .. } => Outcome::Unavailable,
-        Refusal::Denied => Outcome::Denied,
-    }
-}
-
-fn failure_outcome(error: &Error) -> Outcome {
-    match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, _) | (_, ErrorType::HTTPStatus(408)) => Outcome::ClientLeft,
-        _ => Outcome::UpstreamFailed,
     }
 }
 

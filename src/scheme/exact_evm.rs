@@ -1,12 +1,15 @@
 //! `exact` on EVM networks (`scheme_exact_evm.md`): EIP-3009 `transferWithAuthorization`, and
 //! Permit2 where the offer says so.
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
-use super::{Authorization, Moment, PaymentId, Scheme, permit2};
-use crate::clock::UnixSeconds;
+use super::evm::{
+    EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint, read_word,
+    saturating_seconds,
+};
+use super::{Authorization, Moment, Scheme, permit2};
 use crate::x402::{Network, PaymentRequirements, Reason};
 
 sol! {
@@ -45,13 +48,6 @@ pub fn authorization_digest(
 #[derive(Debug, Clone, Copy)]
 pub struct ExactEvm;
 
-/// An ECDSA signature; anything longer is a contract wallet's (EIP-1271, ERC-6492), which only the
-/// chain can check.
-const ECDSA_SIGNATURE_BYTES: usize = 65;
-
-/// Signatures of contract wallets carry their own proofs, within reason.
-const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
-
 impl Scheme for ExactEvm {
     fn name(&self) -> &'static str {
         "exact"
@@ -75,32 +71,6 @@ impl Scheme for ExactEvm {
             // Other methods move money in ways that cannot be made single-use from the payload.
             Some(_) => Err(Reason::INVALID_PAYLOAD),
         }
-    }
-}
-
-/// The offer's terms as EVM values.
-pub(super) struct EvmTerms<'a> {
-    pub(super) chain_id: u64,
-    pub(super) asset: Address,
-    pub(super) pay_to: Address,
-    pub(super) amount: U256,
-    requirements: &'a PaymentRequirements,
-}
-
-impl<'a> EvmTerms<'a> {
-    fn read(requirements: &'a PaymentRequirements) -> Result<Self, Reason> {
-        let address = |text: &str| text.parse::<Address>().map_err(|_| Reason::INVALID_PAYLOAD);
-        Ok(Self {
-            chain_id: requirements.network.chain_id().ok_or(Reason::INVALID_PAYLOAD)?,
-            asset: address(&requirements.asset)?,
-            pay_to: address(&requirements.pay_to)?,
-            amount: requirements.amount.0,
-            requirements,
-        })
-    }
-
-    fn domain_member(&self, member: &str) -> Result<&str, Reason> {
-        self.requirements.extra.get(member).and_then(Value::as_str).ok_or(Reason::INVALID_PAYLOAD)
     }
 }
 
@@ -129,9 +99,6 @@ fn inspect_eip3009(
     if message.validAfter > U256::from(moment.now.0) {
         return Err(Reason::EVM_VALID_AFTER);
     }
-    if message.validBefore < U256::from(moment.now.plus(moment.margin_seconds).0) {
-        return Err(Reason::EVM_VALID_BEFORE);
-    }
     let digest = authorization_digest(
         &message,
         terms.domain_member("name")?,
@@ -140,92 +107,24 @@ fn inspect_eip3009(
         terms.asset,
     );
     check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
+    let in_time = message.validBefore >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
         payer: Some(message.from.to_checksum(None)),
         expires: Some(saturating_seconds(message.validBefore)),
+        too_late: (!in_time).then_some(Reason::EVM_VALID_BEFORE),
     })
-}
-
-/// A signature that is not the payer's.
-pub(super) struct NotSigner;
-
-/// Checks the signature of an ordinary account. One of another length is a contract wallet's
-/// (EIP-1271, ERC-6492) or compact (ERC-2098), and passes: the facilitator checks it. A 65-byte
-/// signature of somebody else is refused here, so that junk costs no call.
-pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -> Result<(), NotSigner> {
-    if signature.len() != ECDSA_SIGNATURE_BYTES {
-        return Ok(());
-    }
-    let parsed = alloy_primitives::Signature::from_raw(signature).map_err(|_| NotSigner)?;
-    // Contracts of the tokens in use refuse the malleable upper half (EIP-2).
-    if parsed.normalize_s().is_some() {
-        return Err(NotSigner);
-    }
-    match parsed.recover_address_from_prehash(&digest) {
-        Ok(signer) if signer == payer => Ok(()),
-        Ok(_) | Err(_) => Err(NotSigner),
-    }
-}
-
-/// Identity of a payment whose nonce a contract makes single-use per payer.
-pub(super) fn nullifier(
-    kind: &[u8],
-    chain_id: u64,
-    contract: Address,
-    payer: Address,
-    nonce: B256,
-) -> PaymentId {
-    let mut bytes = Vec::with_capacity(kind.len() + 8 + 20 + 20 + 32);
-    bytes.extend_from_slice(kind);
-    bytes.extend_from_slice(&chain_id.to_be_bytes());
-    bytes.extend_from_slice(contract.as_slice());
-    bytes.extend_from_slice(payer.as_slice());
-    bytes.extend_from_slice(nonce.as_slice());
-    PaymentId(keccak256(bytes))
-}
-
-pub(super) fn saturating_seconds(value: U256) -> UnixSeconds {
-    UnixSeconds(u64::try_from(value).unwrap_or(u64::MAX))
-}
-
-fn text<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a str, Reason> {
-    fields.get(name).and_then(Value::as_str).ok_or(Reason::INVALID_PAYLOAD)
-}
-
-pub(super) fn read_address(fields: &Map<String, Value>, name: &str) -> Result<Address, Reason> {
-    text(fields, name)?.parse().map_err(|_| Reason::INVALID_PAYLOAD)
-}
-
-/// Reads an unsigned integer: a decimal string, or a JSON number as some clients write times.
-pub(super) fn read_uint(fields: &Map<String, Value>, name: &str) -> Result<U256, Reason> {
-    match fields.get(name) {
-        Some(Value::Number(number)) => number.as_u64().map(U256::from).ok_or(Reason::INVALID_PAYLOAD),
-        Some(Value::String(digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            U256::from_str_radix(digits, 10).map_err(|_| Reason::INVALID_PAYLOAD)
-        }
-        _ => Err(Reason::INVALID_PAYLOAD),
-    }
-}
-
-fn read_word(fields: &Map<String, Value>, name: &str) -> Result<B256, Reason> {
-    text(fields, name)?.parse().map_err(|_| Reason::INVALID_PAYLOAD)
-}
-
-pub(super) fn read_signature(payload: &Map<String, Value>) -> Result<Bytes, Reason> {
-    let signature: Bytes = text(payload, "signature")?.parse().map_err(|_| Reason::INVALID_PAYLOAD)?;
-    let plausible = (ECDSA_SIGNATURE_BYTES - 1..=SIGNATURE_BYTES_MAX).contains(&signature.len());
-    if plausible { Ok(signature) } else { Err(Reason::EVM_SIGNATURE) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::scheme::testing::{self, MOMENT, PAY_TO, sign, terms};
+    use alloy_primitives::Bytes;
     use serde_json::json;
 
     fn inspect(payload: &Value) -> Result<Authorization, Reason> {
-        ExactEvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT)
+        ExactEvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT).and_then(testing::in_time)
     }
 
     fn message() -> TransferWithAuthorization {
@@ -258,8 +157,8 @@ mod tests {
 
     #[test]
     fn each_wrong_field_has_its_reason() {
-        let now = MOMENT.now.0;
         type Change = fn(&mut TransferWithAuthorization, u64);
+        let now = MOMENT.now.0;
         let cases: &[(Change, Reason)] = &[
             (|m, _| m.to = Address::repeat_byte(1), Reason::EVM_RECIPIENT),
             (|m, _| m.value = U256::from(9_999), Reason::EVM_VALUE),
@@ -302,6 +201,19 @@ mod tests {
         let high = alloy_primitives::Signature::new(signature.r(), order - signature.s(), !signature.v());
         twin["signature"] = Bytes::from(high.as_bytes().to_vec()).to_string().into();
         assert_eq!(inspect(&twin), Err(Reason::EVM_SIGNATURE));
+    }
+
+    #[test]
+    fn a_recovery_id_is_written_in_two_ways_and_in_no_other() {
+        let mut payload = payload(&message());
+        let bytes: Bytes = payload["signature"].as_str().unwrap().parse().unwrap();
+        let right = bytes[64];
+        for id in 0..=u8::MAX {
+            let mut other = bytes.to_vec();
+            other[64] = id;
+            payload["signature"] = Bytes::from(other).to_string().into();
+            assert_eq!(inspect(&payload).is_ok(), id == right || id == right - 27, "{id}");
+        }
     }
 
     #[test]

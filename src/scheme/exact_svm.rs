@@ -1,8 +1,9 @@
 //! `exact` on Solana (`scheme_exact_svm.md`): a partly signed transaction with one transfer.
 //!
 //! Checked here: that it can be read, who pays the fee, that every signature but the fee payer's is
-//! there and right, and that it moves the offered amount of the offered token. Programs, accounts,
-//! balances and the recipient's token account are the facilitator's to check by simulation.
+//! there and right, and that it moves the offered amount of the offered token with its owner's
+//! signature. Programs, accounts, balances and the recipient's token account are the facilitator's to
+//! check by simulation.
 
 use base64::Engine as _;
 use serde_json::{Map, Value};
@@ -61,6 +62,7 @@ impl Scheme for ExactSvm {
             id: PaymentId(alloy_primitives::keccak256(transaction.message)),
             payer: authority.map(|account| bs58::encode(account).into_string()),
             expires: Some(moment.now.plus(LIFETIME_SECONDS)),
+            too_late: None,
         })
     }
 }
@@ -186,9 +188,15 @@ impl<'a> Transaction<'a> {
         if bs58::encode(mint).into_string() != terms.asset {
             return Err(Reason::SVM_MINT);
         }
-        let authority = account(3).ok_or(Reason::SVM_TRANSACTION)?;
+        let position = usize::from(*transfer.accounts.get(3).ok_or(Reason::SVM_TRANSACTION)?);
+        let authority = self.accounts.get(position).copied().ok_or(Reason::SVM_TRANSACTION)?;
         // The fee payer must never be the one who pays.
-        if authority == self.accounts[0] { Err(Reason::SVM_FEE_PAYER) } else { Ok(Some(authority)) }
+        if authority == self.accounts[0] {
+            return Err(Reason::SVM_FEE_PAYER);
+        }
+        // A multisig account does not sign itself; its signers stand behind it.
+        let signed = position < self.signers || transfer.accounts.len() > 4;
+        if signed { Ok(Some(authority)) } else { Err(Reason::SVM_SIGNATURE) }
     }
 }
 

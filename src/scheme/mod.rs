@@ -4,6 +4,7 @@
 //! [`PaymentId`] that makes the payment single-use. What only a chain can tell (balances, used
 //! nonces, contract wallets) is left to the facilitator.
 
+mod evm;
 mod exact_evm;
 mod exact_svm;
 mod opaque;
@@ -43,6 +44,9 @@ pub struct Authorization {
     pub payer: Option<String>,
     /// From when on the payment can no longer be settled; `None` when that is not known.
     pub expires: Option<UnixSeconds>,
+    /// The reason, when it ends too soon to be settled after the origin's answer, or has ended;
+    /// everything else about it is right. It buys nothing, but may be one that was settled before.
+    pub too_late: Option<Reason>,
 }
 
 /// The time a payment is judged at.

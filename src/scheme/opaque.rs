@@ -36,6 +36,7 @@ impl Scheme for Opaque {
             id: PaymentId(keccak256(identity.to_string().as_bytes())),
             payer: None,
             expires: None,
+            too_late: None,
         })
     }
 }

@@ -4,7 +4,7 @@ use alloy_primitives::{Address, B256, U256, address};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
-use super::exact_evm::{
+use super::evm::{
     EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint,
     saturating_seconds,
 };
@@ -73,11 +73,13 @@ pub(super) fn inspect(
     );
     check_signature(&signature, message.eip712_signing_hash(&domain), from)
         .map_err(|NotSigner| Reason::PERMIT2_SIGNATURE)?;
+    let in_time = message.deadline >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         // Permit2 counts nonces per owner, whatever the token.
         id: nullifier(b"permit2", terms.chain_id, PERMIT2, from, B256::from(message.nonce)),
         payer: Some(from.to_checksum(None)),
         expires: Some(saturating_seconds(message.deadline)),
+        too_late: (!in_time).then_some(Reason::PERMIT2_DEADLINE),
     })
 }
 
@@ -86,14 +88,12 @@ fn check_terms(
     message: &PermitWitnessTransferFrom,
     moment: Moment,
 ) -> Result<(), Reason> {
-    let needed_until = U256::from(moment.now.plus(moment.margin_seconds).0);
     let checks = [
         (message.spender == EXACT_PROXY, Reason::PERMIT2_SPENDER),
         (message.witness.to == terms.pay_to, Reason::PERMIT2_RECIPIENT),
         (message.permitted.token == terms.asset, Reason::PERMIT2_TOKEN),
         (message.permitted.amount == terms.amount, Reason::PERMIT2_AMOUNT),
         (message.witness.validAfter <= U256::from(moment.now.0), Reason::PERMIT2_NOT_YET_VALID),
-        (message.deadline >= needed_until, Reason::PERMIT2_DEADLINE),
     ];
     match checks.into_iter().find(|(holds, _)| !holds) {
         Some((_, reason)) => Err(reason),
@@ -137,7 +137,7 @@ mod tests {
                 "witness": {"to": message.witness.to, "validAfter": message.witness.validAfter.to_string()},
             },
         });
-        ExactEvm.inspect(&terms, payload.as_object().unwrap(), MOMENT)
+        ExactEvm.inspect(&terms, payload.as_object().unwrap(), MOMENT).and_then(testing::in_time)
     }
 
     #[test]

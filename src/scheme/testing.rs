@@ -48,6 +48,16 @@ pub(crate) fn payment(nonce: u8) -> serde_json::Value {
     }})
 }
 
+/// A payment that is too late, as the error that it ends in.
+pub(crate) fn in_time(
+    authorization: super::Authorization,
+) -> Result<super::Authorization, crate::x402::Reason> {
+    match authorization.too_late {
+        None => Ok(authorization),
+        Some(reason) => Err(reason),
+    }
+}
+
 /// Signs a digest with the test payer's key, as hex.
 pub(crate) fn sign(digest: B256) -> String {
     let secret = secp256k1::SecretKey::from_byte_array(KEY).unwrap();

@@ -71,6 +71,8 @@ reasons! {
     SVM_MINT = "invalid_exact_svm_payload_mint_mismatch";
     /// The sandbox: the payer's test balance is too low.
     INSUFFICIENT_FUNDS = "insufficient_funds";
+    /// The sandbox: its books are full.
+    SANDBOX_FULL = "sandbox_full";
     /// The facilitator refused and gave no reason.
     UNSPECIFIED = "payment_invalid";
     /// Settlement was refused without a reason.

@@ -45,6 +45,13 @@ impl Supported {
         self.kinds.iter().any(|kind| kind.scheme == scheme && kind.network == *network)
     }
 
+    /// Accounts the facilitator signs with on a network: those listed for it, or for its namespace
+    /// (`solana:*`).
+    pub fn signers_of(&self, network: &Network) -> impl Iterator<Item = Value> {
+        let patterns = [network.as_str().to_owned(), format!("{}:*", network.namespace())];
+        patterns.into_iter().filter_map(|pattern| self.signers.get(&pattern)?.as_array()).flatten().cloned()
+    }
+
     /// Reads a `/supported` answer. Kinds this gateway cannot name (unknown versions, networks that
     /// are neither CAIP-2 nor known names) are left out; `None` when it is no such answer at all.
     #[must_use]
@@ -97,6 +104,18 @@ mod tests {
         assert!(supported.kind(Version::V2, "exact", &base).is_none());
         let solana = "solana".parse().unwrap();
         assert_eq!(supported.kind(Version::V2, "exact", &solana).unwrap().extra["feePayer"], "F");
+    }
+
+    #[test]
+    fn signers_are_listed_for_a_network_or_for_all_of_its_kind() {
+        let supported = Supported::parse(&json!({"kinds": [], "signers": {
+            "solana:*": ["A", "B"], "eip155:*": ["0xa"], "eip155:8453": ["0xb"], "eip155:1": "none",
+        }}))
+        .unwrap();
+        let of = |network: &str| -> Vec<Value> { supported.signers_of(&network.parse().unwrap()).collect() };
+        assert_eq!(of("solana"), ["A", "B"]);
+        assert_eq!(of("base"), ["0xb", "0xa"]);
+        assert_eq!(of("eip155:1"), ["0xa"]);
     }
 
     #[test]

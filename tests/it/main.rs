@@ -3,7 +3,8 @@
 //! Every test starts the gateway it needs on free loopback ports, with an origin and, where it
 //! matters, a facilitator of its own that act as scripted.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::format_push_string)]
 
 mod http2;
 mod limits;
@@ -13,6 +14,7 @@ mod proxy_framing;
 mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
+mod readme;
 mod shutdown;
 mod streams;
 mod support;

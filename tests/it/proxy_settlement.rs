@@ -135,9 +135,9 @@ async fn a_client_that_leaves_during_settlement_does_not_stop_it() {
         origin.exchange().await.answer(200, &[("Connection", "close")], "content").await;
         facilitator.wait_for_settlements(count).await;
         if count == 1 {
-            drop(client)
+            drop(client);
         } else {
-            client.reset()
+            client.reset();
         }
         let_others_pass(&gateway, &origin).await;
         release.send(()).unwrap();

@@ -23,18 +23,14 @@ async fn refused(gateway: &Gateway) {
 
 #[tokio::test]
 async fn an_idle_gateway_stops_at_once_on_either_signal() {
-    for interrupt in [false, true] {
+    for signal in ["-TERM", "-INT"] {
         let (_origin, _facilitator, mut gateway) = live("").await;
         // Idle connections do not count.
         let mut idle = Connection::open(gateway.address).await;
         idle.write("GET /paid/a HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(idle.response().await.status, 402);
         let began = std::time::Instant::now();
-        if interrupt {
-            gateway.interrupt()
-        } else {
-            gateway.terminate()
-        }
+        gateway.signal(signal);
         assert_eq!(gateway.wait().await.code(), Some(0));
         // The grace period of 60 seconds is not waited for.
         assert!(began.elapsed() < PATIENCE / 2, "{:?}", began.elapsed());
@@ -45,17 +41,14 @@ async fn an_idle_gateway_stops_at_once_on_either_signal() {
 
 #[tokio::test]
 async fn requests_in_flight_are_finished_and_new_connections_refused() {
-    for (path, interrupt) in [("/free/a", false), ("/free/a", true), ("/paid/a", false), ("/paid/a", true)] {
+    let cases = [("/free/a", "-TERM"), ("/free/a", "-INT"), ("/paid/a", "-TERM"), ("/paid/a", "-INT")];
+    for (path, signal) in cases {
         let (origin, facilitator, mut gateway) = live("").await;
         let payment = line_for(gateway.address, path).await;
         let mut client = Connection::open(gateway.address).await;
         client.write(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{payment}\r\n")).await;
         let mut exchange = origin.exchange().await;
-        if interrupt {
-            gateway.interrupt()
-        } else {
-            gateway.terminate()
-        }
+        gateway.signal(signal);
         refused(&gateway).await;
         exchange.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n").await;
         assert_eq!(client.head().await.status, 200, "{path}");

@@ -177,12 +177,12 @@ fn no_secret_is_repeated_in_a_message() {
 }
 
 /// A file in which a key holds a date, which no key takes.
-fn with_a_date(table: &Table, key: &Key) -> Option<(String, String)> {
+fn with_a_date(table: &Table, key: &Key) -> (String, String) {
     let name = key.name;
     let date = format!("{name} = 1979-05-27\n");
     let route = "[[routes]]\npath = \"/a\"\n";
     let (before, path) = match table.header {
-        "the top of the file" => return Some((date, name.to_owned())),
+        "the top of the file" => return (date, name.to_owned()),
         "[[routes]]" if matches!(name, "path" | "path_regex") => ("[[routes]]\n".to_owned(), "routes[0]"),
         "[[routes]]" if matches!(name, "price" | "free" | "deny" | "accepts") => {
             (route.to_owned(), "routes[0]")
@@ -210,28 +210,31 @@ fn with_a_date(table: &Table, key: &Key) -> Option<(String, String)> {
         }
         section => {
             let path = section.trim_matches(['[', ']']);
-            return Some((format!("{section}\n{date}"), format!("{path}.{name}")));
+            return (format!("{section}\n{date}"), format!("{path}.{name}"));
         }
     };
-    Some((format!("{before}{date}"), format!("{path}.{name}")))
+    (format!("{before}{date}"), format!("{path}.{name}"))
 }
 
 #[test]
 fn every_key_is_read_and_refuses_a_value_of_the_wrong_type() {
     let mut tables = vec![&TOP];
-    let mut count = 0;
+    let (mut count, mut silent) = (0, Vec::new());
     while let Some(table) = tables.pop() {
         for key in table.keys {
             if let Inner::Table(inner) | Inner::Named(inner) = key.inner {
                 tables.push(inner);
             }
-            let Some((text, path)) = with_a_date(table, key) else { continue };
+            let (text, path) = with_a_date(table, key);
             let found = messages(&text);
             let told = found.iter().any(|message| message.contains(&format!(": {path}: ")));
-            assert!(told, "{path}\n{text}\n{found:#?}");
+            if !told {
+                silent.push(format!("{path}\n{text}\n{found:#?}"));
+            }
             count += 1;
         }
     }
+    assert!(silent.is_empty(), "{}", silent.join("\n"));
     assert!(count > 100, "{count}");
 }
 

@@ -171,9 +171,15 @@ async fn nothing_secret_reaches_the_log() {
     }
 
     let log = Log::default();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
-    let guard = tracing::subscriber::set_default(subscriber);
+    let subscriber = || {
+        tracing::Dispatch::new(
+            tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish(),
+        )
+    };
+    // While there is only one subscriber, events that another thread comes across first are switched
+    // off for all threads if that thread has none; with two, every subscriber is asked.
+    let (_second, ours) = (subscriber(), subscriber());
+    let guard = tracing::dispatcher::set_default(&ours);
     let fake = Fake::start(|request| match request.header("authorization") {
         Some(secret) if request.is("verify") => Reply::Json(401, serde_json::json!({"error": secret})),
         Some(_) => Reply::Json(500, serde_json::json!({"error": request.body})),

@@ -1,5 +1,7 @@
 //! Origins with habits, and the promise that none of them serves the article unpaid.
 
+use std::sync::LazyLock;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -159,7 +161,7 @@ fn spelling() -> impl Strategy<Value = String> {
 }
 
 /// Tables that price the article in different ways and let much else through.
-fn tables() -> Vec<RouteTable> {
+static TABLES: LazyLock<Vec<RouteTable>> = LazyLock::new(|| {
     let everything_else_priced = RouteTable::new(
         vec![free_at("/articles/*").method("OPTIONS"), free_at("/"), free_at("/x/**"), free_at("/h/**")],
         route(PathPattern::Any, priced()),
@@ -174,7 +176,7 @@ fn tables() -> Vec<RouteTable> {
         table(vec![denied_at("/ARTICLES/{name}")]),
         everything_else_priced,
     ]
-}
+});
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, ..ProptestConfig::default() })]
@@ -183,7 +185,7 @@ proptest! {
     fn no_origin_serves_the_article_to_a_request_that_was_let_through_free(text in spelling()) {
         let Ok(path) = RoutePath::parse(&text) else { return Ok(()) };
         let mut serving = None;
-        for (number, table) in tables().iter().enumerate() {
+        for (number, table) in TABLES.iter().enumerate() {
             if verdict(table, &text) == Verdict::Free {
                 let serving = serving.get_or_insert_with(|| serving_the_article(&path));
                 prop_assert!(serving.is_empty(), "table {} lets {:?} through to {:?}", number, path.as_str(), serving);
@@ -204,7 +206,7 @@ proptest! {
             prop_assert!(path.as_str().is_ascii() && path.as_str().starts_with('/'));
             prop_assert!(!path.as_str().contains(['\\', ' ', '#', '?']));
             prop_assert!(!path.as_str().split('/').any(|segment| segment == "." || segment == ".."));
-            for table in tables() {
+            for table in &*TABLES {
                 let _ = table.find(&Request::to(&text).facts());
             }
         }

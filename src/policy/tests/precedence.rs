@@ -119,12 +119,62 @@ fn every_method_needs_payment_unless_a_route_says_otherwise() {
 }
 
 #[test]
+fn a_preflight_is_decided_like_the_priced_request_it_announces() {
+    let table = table(vec![
+        priced_at("/get").method("GET"),
+        priced_at("/all"),
+        priced_at("/closed").method("GET"),
+        denied_at("/closed").method("OPTIONS"),
+        denied_at("/denied"),
+    ]);
+    for (path, announced, expected) in [
+        ("/get", "GET", Verdict::Priced),
+        ("/get", "HEAD", Verdict::Priced),
+        ("/get", "POST", Verdict::Free),
+        ("/all", "POST", Verdict::Priced),
+        ("/closed", "GET", Verdict::Denied),
+        ("/denied", "GET", Verdict::Denied),
+        ("/free", "GET", Verdict::Free),
+    ] {
+        let request = Request::to(path).method("OPTIONS");
+        let facts = table.preflight(request.facts(), announced);
+        let found = verdict_on(&table, &request.clone().method(facts.method));
+        assert_eq!(found, expected, "{announced} {path}");
+    }
+    let closed =
+        RouteTable::new(vec![priced_at("/get").method("GET")], route(PathPattern::Any, Decision::Deny));
+    let request = Request::to("/get").method("OPTIONS");
+    assert_eq!(closed.preflight(request.facts(), "GET").method, "GET", "a default is no route");
+    assert_eq!(closed.preflight(request.facts(), "POST").method, "OPTIONS");
+}
+
+#[test]
 fn a_table_lists_its_routes_as_written() {
     let table = table(vec![priced_at("/a"), free_at("/b/*")]);
     assert_eq!(table.routes().map(|route| route.name.as_str()).collect::<Vec<_>>(), ["/a", "/b/*"]);
     assert_eq!(table.default().decision, Decision::Free);
     assert_eq!(table.route(Choice::Route(1)).name, "/b/*");
     assert!(std::sync::Arc::ptr_eq(table.route(Choice::Default), table.default()));
+}
+
+#[test]
+fn patterns_that_are_equal_up_to_a_segment_are_told_apart_by_the_next() {
+    // `/a*/…` and `/*b/…` begin equally specific; the walk meets them in either order.
+    let table = table(vec![
+        priced_at("/a*/*").header("x-tier", "bulk"),
+        priced_at("/*b/*"),
+        priced_at("/*b/**/z"),
+        priced_at("/a*/y"),
+        priced_at("/*b/{x}/y"),
+        priced_at("/a*/*"),
+    ]);
+    for (path, number) in
+        [("/ab", 1), ("/ab/x", 1), ("/ab/x/z", 2), ("/ab/y", 3), ("/ab/y/y", 4), ("/ac/x", 5)]
+    {
+        assert_eq!(table.choose(&Request::to(path).facts()), Ok(Choice::Route(number)), "{path}");
+    }
+    let bulk = Request::to("/ab/x").header("x-tier", "bulk");
+    assert_eq!(table.choose(&bulk.facts()), Ok(Choice::Route(0)));
 }
 
 #[test]

@@ -99,6 +99,19 @@ impl<S: Io> Connection<S> {
         tokio::time::timeout(PATIENCE, read).await.unwrap_or_else(|_| panic!("{text:?} did not come in time"))
     }
 
+    /// Reads so many bytes and forgets them.
+    pub async fn skip(&mut self, count: usize) {
+        let mut left = count - self.buffer.len();
+        self.buffer.clear();
+        let mut piece = vec![0; 64 * 1024];
+        while left > 0 {
+            let read = self.stream.read(&mut piece);
+            let read = tokio::time::timeout(PATIENCE, read).await.expect("more bytes in time").unwrap();
+            assert!(read > 0, "the connection ended {left} bytes early");
+            left -= read;
+        }
+    }
+
     /// Reads everything until the other side closes (or resets) the connection.
     pub async fn rest(&mut self) -> Vec<u8> {
         let mut all = std::mem::take(&mut self.buffer);

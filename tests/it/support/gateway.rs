@@ -123,12 +123,8 @@ impl Gateway {
         self.signal("-TERM");
     }
 
-    /// Tells it to stop, as Ctrl-C does.
-    pub fn interrupt(&self) {
-        self.signal("-INT");
-    }
-
-    fn signal(&self, signal: &str) {
+    /// Sends it a signal, written as `kill` takes it: `-TERM`, `-INT` (Ctrl-C).
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }

@@ -74,20 +74,6 @@ impl Http2 {
         let (response, _) = self.start(request, true).await;
         whole(response).await.unwrap()
     }
-
-    /// Sends a request with a body and reads the whole answer.
-    pub async fn send(
-        &mut self,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &'static [u8],
-    ) -> Http2Response {
-        let request = self.request(method, path, headers);
-        let (response, mut stream) = self.start(request, false).await;
-        stream.send_data(Bytes::from_static(body), true).unwrap();
-        whole(response).await.unwrap()
-    }
 }
 
 /// Reads the whole answer to a request.

@@ -14,6 +14,6 @@ pub use client::{Response, get, send};
 pub use connection::Connection;
 pub use facilitator::Facilitator;
 pub use gateway::Gateway;
-pub use live::{Exchange, LiveOrigin};
+pub use live::LiveOrigin;
 pub use payer::{Payer, line_for, payment_for};
 pub use server::{Act, Origin, Request, Server};

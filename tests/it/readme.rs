@@ -1,0 +1,60 @@
+//! What the README shows works as printed.
+
+use std::path::Path;
+use std::process::Command;
+
+fn readme() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let open = format!("```{language}\n");
+    text.split(&open).skip(1).map(|after| after.split("```").next().unwrap().to_owned()).collect()
+}
+
+fn tollgate() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.env("CDP_API_KEY_ID", "organizations/o/apiKeys/k");
+    // 64 bytes: the first Ed25519 test vector of RFC 8032 §7.1, seed and public key.
+    command.env(
+        "CDP_API_KEY_SECRET",
+        "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2DXWpgBgrEKt9VL/tPJZAc6DuFy89qmIyWvAhpo9wdRGg==",
+    );
+    command
+}
+
+#[test]
+fn every_configuration_in_the_readme_passes_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["shop", "api"] {
+        let made = rcgen::generate_simple_self_signed([format!("{name}.example")]).unwrap();
+        std::fs::write(folder.path().join(format!("{name}.pem")), made.cert.pem()).unwrap();
+        std::fs::write(folder.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+    }
+    let configurations = blocks(&readme(), "toml");
+    assert_eq!(configurations.len(), 4);
+    for configuration in configurations {
+        let file = folder.path().join("gateway.toml");
+        std::fs::write(&file, &configuration).unwrap();
+        let checked = tollgate().arg("check").arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(checked.status.success() && said.is_empty(), "{said}\n{configuration}");
+    }
+}
+
+#[test]
+fn commands_print_what_the_readme_shows() {
+    let sessions = blocks(&readme(), "console");
+    assert!(!sessions.is_empty());
+    for session in sessions {
+        for part in session.split("$ tollgate ").skip(1) {
+            let (line, expected) = part.split_once('\n').unwrap();
+            let mut command = tollgate();
+            command.env_remove("CDP_API_KEY_ID").env_remove("CDP_API_KEY_SECRET");
+            let output = command.args(line.split(' ')).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "tollgate {line}");
+        }
+    }
+}

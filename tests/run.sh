@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# The one test command: installs what is missing on a Debian machine with Rust, Node and Python,
+# then checks format and lints, runs every Rust test, pays through the gateway with the published
+# x402 clients (tests/interop) and with a wallet in a browser (tests/browser).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
+
+step() { printf '\n== %s\n' "$*"; }
+
+install_packages() {
+    local missing=()
+    while [ $# -gt 0 ]; do
+        command -v "$1" >/dev/null 2>&1 || missing+=("$2")
+        shift 2
+    done
+    python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    local as_root=()
+    [ "$(id -u)" = 0 ] || as_root=(sudo)
+    step "installing ${missing[*]}"
+    "${as_root[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends \
+        "${missing[@]}" >/dev/null
+}
+
+for tool in cargo node npm python3; do
+    command -v "$tool" >/dev/null 2>&1 || { echo "tests/run.sh needs $tool" >&2; exit 2; }
+done
+# command, then the Debian package it comes in
+install_packages gcc gcc g++ g++ make make cmake cmake pkg-config pkg-config curl curl \
+    chromium chromium
+
+step "format"
+cargo fmt --check
+step "lints"
+cargo clippy --locked --all-targets -- -D warnings
+step "unit, property, conformance, architecture and end-to-end tests"
+cargo test --locked
+step "documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
+step "published clients against the gateway"
+tests/interop/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
+step "a wallet in a browser"
+tests/browser/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
+step "all passed"
