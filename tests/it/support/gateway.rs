@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::{self, PATIENCE};
@@ -15,9 +16,20 @@ pub struct Gateway {
     folder: tempfile::TempDir,
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that was free a moment ago, and stays so: its port is none of those that the
+/// system hands out by itself, and no other test of this process gets it.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Test processes that run side by side begin at different ports.
+    let first = std::process::id().wrapping_mul(7919);
+    loop {
+        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(10_000 + number % 20_000).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if std::net::TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }
 
 /// The usual start of a configuration: base-sepolia, a payee, and what is given.
