@@ -51,6 +51,18 @@ fn declined(reason: &str) -> SettleOutcome {
     SettleOutcome::Declined(SettleResponse::failed(&Reason::foreign(reason), None, &network))
 }
 
+fn declined_after_sending(reason: &str) -> SettleOutcome {
+    let failed = SettleResponse::failed(&Reason::foreign(reason), None, &terms().network);
+    SettleOutcome::Declined(SettleResponse { transaction: "0x1".into(), ..failed })
+}
+
+fn reverted() -> SettleResponse {
+    let SettleOutcome::Declined(response) = declined_after_sending("invalid_transaction_state") else {
+        panic!("not declined");
+    };
+    response
+}
+
 fn unavailable() -> Unavailable {
     let (facilitator, cause) = ("scripted".to_owned(), "scripted".to_owned());
     Unavailable { facilitator, cause, retry_after: Duration::from_secs(1) }
@@ -310,12 +322,28 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
     let unresolved = || Some(Refusal::Unresolved);
     let cases: Vec<(Vec<SettleOutcome>, Option<Refusal>, PaymentState, usize)> = vec![
         (vec![settled()], None, PaymentState::Settled, 1),
-        (vec![declined("no")], Some(failed.clone()), PaymentState::Claimed, 1),
+        (vec![declined("no")], Some(failed), PaymentState::Claimed, 1),
         (vec![SettleOutcome::Unreachable(unavailable())], Some(down), PaymentState::Claimed, 1),
         (vec![SettleOutcome::AnswerLost(unavailable())], unresolved(), PaymentState::Unresolved, 1),
         (vec![declined("invalid_exact_evm_nonce_already_used")], unresolved(), PaymentState::Unresolved, 1),
         (vec![pending(), settled()], None, PaymentState::Settled, 2),
-        (vec![pending(), declined("no")], Some(failed), PaymentState::Claimed, 2),
+        (vec![declined("AUTHORIZATION is used or canceled")], unresolved(), PaymentState::Unresolved, 1),
+        (vec![declined("duplicate_settlement")], unresolved(), PaymentState::Unresolved, 1),
+        (vec![declined_after_sending("odd")], unresolved(), PaymentState::Unresolved, 1),
+        (
+            vec![declined_after_sending("invalid_transaction_state")],
+            Some(Refusal::SettlementFailed(Box::new(reverted()))),
+            PaymentState::Claimed,
+            1,
+        ),
+        (vec![pending(), declined("no")], unresolved(), PaymentState::Unresolved, 2),
+        (vec![pending(), declined("duplicate_settlement")], unresolved(), PaymentState::Unresolved, 2),
+        (
+            vec![pending(), declined_after_sending("invalid_transaction_state")],
+            Some(Refusal::SettlementFailed(Box::new(reverted()))),
+            PaymentState::Claimed,
+            2,
+        ),
         (vec![pending(), pending()], unresolved(), PaymentState::Unresolved, 2),
         (
             vec![pending(), SettleOutcome::Unreachable(unavailable())],
