@@ -122,6 +122,15 @@ fn offer(requirements: PaymentRequirements, settle: SettleWhen) -> Offer {
 }
 
 fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
+    shop_for(terms(), supported(versions, &json!({})), settle, capacity)
+}
+
+fn shop_for(
+    terms: PaymentRequirements,
+    supported: Arc<Supported>,
+    settle: SettleWhen,
+    capacity: usize,
+) -> Shop {
     let route = Route {
         name: "articles".into(),
         hosts: vec![],
@@ -129,13 +138,13 @@ fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
         path: PathPattern::Any,
         headers: vec![],
         query: vec![],
-        decision: Decision::Paid(Box::new(offer(terms(), settle))),
+        decision: Decision::Paid(Box::new(offer(terms, settle))),
         upstream: UpstreamId(0),
     };
     let table = Arc::new(RouteTable::new(vec![], route));
     let route = Arc::clone(table.default());
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
-    offers.observe(FacilitatorId(0), supported(versions, &json!({})));
+    offers.observe(FacilitatorId(0), supported);
     let ledger = Arc::new(MemoryLedger::new(capacity));
     let facilitator = Arc::new(Scripted::default());
     let gate = Gate::new(GateParts {
@@ -451,4 +460,25 @@ async fn a_payment_that_cannot_be_read_is_refused_with_a_reason() {
         let Admission::Refused(refusal) = admitted else { panic!("{admitted:?}") };
         assert_eq!(refusal, invalid(reason));
     }
+}
+
+#[tokio::test]
+async fn a_payment_of_an_unknown_scheme_written_in_two_ways_buys_one_delivery() {
+    let mut terms = terms();
+    terms.network = "xrpl:0".parse().unwrap();
+    terms.extra.clear();
+    let kind = SupportedKind {
+        version: Version::V2,
+        scheme: "exact".into(),
+        network: terms.network.clone(),
+        extra: serde_json::Map::new(),
+    };
+    let supported = Arc::new(Supported { kinds: vec![kind], ..Supported::default() });
+    let shop = shop_for(terms.clone(), supported, SettleWhen::BeforeResponse, 10);
+    let message = |payload: Value| json!({"x402Version": 2, "accepted": terms, "payload": payload});
+    let first = shop.permit(&message(json!({"blob": "AB"}))).await;
+    assert!(shop.gate.settle(first).await.is_ok());
+    // The scripted facilitator names the same transaction again, as some networks do.
+    let second = shop.permit(&message(json!({"blob": "ab", "x": 1}))).await;
+    assert_eq!(shop.gate.settle(second).await, Err(Refusal::AlreadyUsed));
 }
