@@ -32,6 +32,11 @@ const UPSTREAM_POOL: usize = 1024;
 /// its last answer is no longer fresh.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How often it is looked at shutdown whether anything is in flight.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How long HTTP/2 clients get at shutdown to take what was answered and close the connection.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -63,6 +68,7 @@ pub struct Gateway {
     runtime: Runtime,
     gate: Gate,
     running: Arc<AtomicUsize>,
+    http2: Arc<AtomicUsize>,
     closing: Arc<AtomicBool>,
     grace: Duration,
 }
@@ -113,7 +119,8 @@ impl Gateway {
             metrics: Arc::clone(&metrics),
         })?;
         runtime.spawn(paywall.resolver());
-        let (running, closing) = (paywall.running(), Arc::new(AtomicBool::new(false)));
+        let (running, http2) = (paywall.running(), paywall.http2_connections());
+        let closing = Arc::new(AtomicBool::new(false));
         if let Some(address) = config.admin {
             let admin = Arc::new(Admin {
                 gate: gate.clone(),
@@ -126,13 +133,13 @@ impl Gateway {
             runtime.block_on(start_admin(address, admin))?;
         }
         let server = server(config, paywall)?;
-        Ok(Self { server, runtime, gate, running, closing, grace: config.limits.shutdown_grace })
+        Ok(Self { server, runtime, gate, running, http2, closing, grace: config.limits.shutdown_grace })
     }
 
     /// Runs until the process is told to stop, and returns when requests and settlements in flight
     /// are finished or the grace period is over.
     pub fn run(self) {
-        let Self { server, runtime, gate, running, closing, grace } = self;
+        let Self { server, runtime, gate, running, http2, closing, grace } = self;
         let mut phases = server.watch_execution_phase();
         let idle = {
             let gate = gate.clone();
@@ -143,7 +150,12 @@ impl Gateway {
             while let Ok(phase) = phases.recv().await {
                 if matches!(phase, ExecutionPhase::ShutdownGracePeriod) {
                     while !idle() {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    // What was answered over HTTP/2 is sent when the client has said goodbye.
+                    let deadline = Instant::now() + FAREWELL;
+                    while http2.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+                        tokio::time::sleep(LOOK_AGAIN).await;
                     }
                     tracing::info!("stopped: nothing in flight");
                     std::process::exit(0);
@@ -153,7 +165,7 @@ impl Gateway {
         server.run(RunArgs { shutdown_signal: Box::new(Signals { closing }) });
         let deadline = Instant::now() + grace;
         while gate.settling() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK_AGAIN);
         }
         if gate.settling() > 0 {
             tracing::error!(settling = gate.settling(), "stopped with settlements under way");

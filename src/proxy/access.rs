@@ -1,6 +1,7 @@
 //! The access log: one line per request, whatever became of it.
 
 use pingora::Error;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use super::Paywall;
@@ -15,11 +16,7 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
         return;
     }
     let request = session.req_header();
-    // Only the path: queries carry secrets, and payment headers are never written at all.
-    let path = match &ctx.plan {
-        Some(plan) => plan.target.path.as_str(),
-        None => request.uri.path(),
-    };
+    let path = path(request, ctx);
     let status = session.response_written().map_or(0, |response| response.status.as_u16());
     let (payment, payer, transaction, amount) = match &ctx.payment {
         Payment::Settled(settled) => (
@@ -48,4 +45,13 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
         error = error.map(tracing::field::display),
         "request"
     );
+}
+
+/// What is written of a request's target. Only the path: queries carry secrets, and payment headers
+/// are never written at all.
+pub(super) fn path<'a>(request: &'a RequestHeader, ctx: &'a RequestContext) -> &'a str {
+    match &ctx.plan {
+        Some(plan) => plan.target.path.as_str(),
+        None => request.uri.path(),
+    }
 }

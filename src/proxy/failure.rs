@@ -34,6 +34,9 @@ impl Paywall {
         ctx.outcome = failure_outcome(error);
         let (status, message) = match (error.etype(), error.esource()) {
             (ErrorType::HTTPStatus(408), _) => (408, "the request's body came too slowly"),
+            (ErrorType::ReadTimedout, ErrorSource::Downstream) => {
+                (408, "the request's body did not arrive in time")
+            }
             (ErrorType::HTTPStatus(status), _) => (*status, "the request could not be answered"),
             (ErrorType::ConnectTimedout | ErrorType::ReadTimedout, ErrorSource::Upstream) => {
                 (504, "the origin did not answer in time")

@@ -1,20 +1,24 @@
 //! What receives connections: reads each HTTP/1 head under a deadline and a limit, refuses doubtful
-//! framing, and hands the connection to Pingora's proxy; HTTP/2 goes there directly.
+//! framing, and hands the connection to Pingora's proxy one request at a time; of HTTP/2 it waits for
+//! the preface.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{ALPN, Stream};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::{ALPN, GetSocketDigest as _, Stream};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::head::{self, Head};
+use super::inbound::{Body, Inbound};
 use super::settings::Limits;
+use crate::telemetry::{Metrics, Outcome};
 
 /// Client preface of HTTP/2 (RFC 9113 §3.4).
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -24,71 +28,112 @@ pub struct Front<P> {
     proxy: Arc<HttpProxy<P>>,
     limits: Limits,
     h2c: bool,
+    http2: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
+
+/// Which versions of HTTP a connection may begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    Http1,
+    Http2,
+    Either,
 }
 
 enum Arrived {
-    Head(BytesMut),
-    Http2(BytesMut),
+    /// The head is so many bytes of what was read ahead.
+    Head(usize, Body),
+    Http2,
     Refused(u16, &'static str),
     Closed,
 }
 
+/// Counts a connection while it lives.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a AtomicUsize) -> Self {
+        counter.fetch_add(1, Ordering::AcqRel);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 impl<P> Front<P> {
-    /// A front for listeners that do (`h2c`) or do not answer HTTP/2 without TLS.
-    pub const fn new(proxy: Arc<HttpProxy<P>>, limits: Limits, h2c: bool) -> Self {
-        Self { proxy, limits, h2c }
+    /// A front for listeners that do (`h2c`) or do not answer HTTP/2 without TLS. `http2` counts the
+    /// connections that speak HTTP/2.
+    pub const fn new(
+        proxy: Arc<HttpProxy<P>>,
+        limits: Limits,
+        h2c: bool,
+        http2: Arc<AtomicUsize>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self { proxy, limits, h2c, http2, metrics }
     }
 
     /// Reads a head: waits `patience` for its first byte, and from then on no longer than the
     /// header timeout for all of it.
-    async fn read_head(&self, stream: &mut Stream, patience: Duration, may_be_h2: bool) -> Arrived {
-        let mut bytes = BytesMut::with_capacity(2048);
-        match tokio::time::timeout(patience, stream.read_buf(&mut bytes)).await {
-            Ok(Ok(0) | Err(_)) | Err(_) => return Arrived::Closed,
-            Ok(Ok(_)) => {}
+    async fn read_head(&self, inbound: &mut Inbound, patience: Duration, expected: Expected) -> Arrived {
+        if inbound.ahead().is_empty()
+            && !matches!(tokio::time::timeout(patience, inbound.fill()).await, Ok(true))
+        {
+            return Arrived::Closed;
         }
-        let rest = self.read_rest(stream, &mut bytes, may_be_h2);
+        let rest = self.read_rest(inbound, expected);
         match tokio::time::timeout(self.limits.header_timeout, rest).await {
-            Ok(Arrived::Head(_)) => Arrived::Head(bytes),
-            Ok(Arrived::Http2(_)) => Arrived::Http2(bytes),
-            Ok(other) => other,
+            Ok(arrived) => arrived,
+            Err(_) if expected == Expected::Http2 => Arrived::Closed,
             Err(_) => Arrived::Refused(408, "the request's head did not arrive in time"),
         }
     }
 
-    /// Reads until it is known what has arrived; the bytes themselves stay in `bytes`.
-    async fn read_rest(&self, stream: &mut Stream, bytes: &mut BytesMut, may_be_h2: bool) -> Arrived {
+    /// Reads until it is known what has arrived.
+    async fn read_rest(&self, inbound: &mut Inbound, expected: Expected) -> Arrived {
         let mut searched = 0;
         loop {
-            // Empty lines before a request are to be ignored (RFC 9112 §2.2).
-            if searched == 0 {
-                while bytes.starts_with(b"\r\n") {
-                    let _ = bytes.split_to(2);
-                }
+            if let Some(arrived) = self.examine(inbound.ahead(), &mut searched, expected) {
+                return arrived;
             }
-            let preface = &H2_PREFACE[..bytes.len().min(H2_PREFACE.len())];
-            if may_be_h2 && !bytes.is_empty() && bytes.starts_with(preface) {
-                if preface.len() == H2_PREFACE.len() {
-                    return Arrived::Http2(BytesMut::new());
-                }
-            } else {
-                match head::examine(bytes, searched) {
-                    Head::Complete => return Arrived::Head(BytesMut::new()),
-                    Head::Refused(reason) => return Arrived::Refused(400, reason),
-                    Head::Partial => searched = bytes.len(),
-                }
-                if bytes.len() > self.limits.header_bytes {
-                    return Arrived::Refused(431, "the request's head is too large");
-                }
-            }
-            match stream.read_buf(bytes).await {
-                Ok(0) | Err(_) => return Arrived::Closed,
-                Ok(_) => {}
+            if !inbound.fill().await {
+                return Arrived::Closed;
             }
         }
     }
 
-    async fn refuse(&self, stream: &mut Stream, status: u16, reason: &str) {
+    /// What has arrived; `None`: more bytes are needed to know.
+    fn examine(&self, bytes: &mut BytesMut, searched: &mut usize, expected: Expected) -> Option<Arrived> {
+        // Empty lines before a request are to be ignored (RFC 9112 §2.2).
+        while *searched == 0 && expected != Expected::Http2 && bytes.starts_with(b"\r\n") {
+            let _ = bytes.split_to(2);
+        }
+        let preface = &H2_PREFACE[..bytes.len().min(H2_PREFACE.len())];
+        if expected != Expected::Http1 && bytes.starts_with(preface) {
+            return (preface.len() == H2_PREFACE.len()).then_some(Arrived::Http2);
+        }
+        if expected == Expected::Http2 {
+            return Some(Arrived::Closed);
+        }
+        let examined = head::examine(bytes, *searched);
+        let too_large = match examined {
+            Head::Complete(end, _) => end > self.limits.header_bytes,
+            Head::Partial | Head::Refused(_) => bytes.len() > self.limits.header_bytes,
+        };
+        *searched = bytes.len();
+        match examined {
+            _ if too_large => Some(Arrived::Refused(431, "the request's head is too large")),
+            Head::Complete(end, body) => Some(Arrived::Head(end, body)),
+            Head::Refused(reason) => Some(Arrived::Refused(400, reason)),
+            Head::Partial => None,
+        }
+    }
+
+    async fn refuse(&self, inbound: &mut Inbound, status: u16, reason: &str) {
         let title = match status {
             408 => "Request Timeout",
             431 => "Request Header Fields Too Large",
@@ -100,14 +145,30 @@ impl<P> Front<P> {
              Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
-        tracing::debug!(status, reason, "a connection was refused");
+        self.log(inbound, status, reason);
         let write = async {
-            stream.write_all(answer.as_bytes()).await?;
-            stream.flush().await?;
-            stream.shutdown().await
+            inbound.write_all(answer.as_bytes()).await?;
+            inbound.flush().await
         };
         // The client may be gone, or never read: nothing depends on the answer arriving.
-        let _ = tokio::time::timeout(self.limits.write_timeout, write).await;
+        if let Ok(Ok(())) = tokio::time::timeout(self.limits.write_timeout, write).await {
+            inbound.linger().await;
+        }
+    }
+
+    /// The line of the access log for what never became a request that Pingora could see.
+    fn log(&self, inbound: &Inbound, status: u16, reason: &str) {
+        let outcome = Outcome::BadRequest;
+        self.metrics.request(&Arc::from("none"), outcome, Duration::ZERO);
+        let socket = inbound.get_socket_digest();
+        tracing::info!(
+            status,
+            route = "none",
+            outcome = outcome.label(),
+            client = socket.as_ref().and_then(|socket| socket.peer_addr()).map(tracing::field::display),
+            detail = reason,
+            "request"
+        );
     }
 }
 
@@ -116,45 +177,68 @@ where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    async fn serve_http1(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn serve(&self, stream: Stream, shutdown: &ShutdownWatch) -> Option<()> {
+        let mut expected = if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            Expected::Http2
+        } else if self.h2c && stream.get_ssl_digest().is_none() {
+            Expected::Either
+        } else {
+            Expected::Http1
+        };
+        let mut inbound = Box::new(Inbound::new(stream, self.limits.write_timeout));
         // The first request of a connection is expected soon, a further one whenever.
         let mut patience = self.limits.header_timeout;
         let mut settings = None;
-        let encrypted = stream.get_ssl_digest().is_some();
-        let mut first = true;
         loop {
             let mut closing = shutdown.clone();
             let arrived = tokio::select! {
                 biased;
-                arrived = self.read_head(&mut stream, patience, first && self.h2c && !encrypted) => arrived,
+                arrived = self.read_head(&mut inbound, patience, expected) => arrived,
                 _ = closing.wait_for(|closing| *closing) => return None,
             };
-            let bytes = match arrived {
-                Arrived::Head(bytes) => bytes,
-                Arrived::Http2(bytes) => return self.serve_h2c(stream, &bytes, shutdown).await,
+            let (end, body) = match arrived {
+                Arrived::Head(end, body) => (end, body),
+                Arrived::Http2 => return self.serve_http2(inbound, shutdown).await,
                 Arrived::Refused(status, reason) => {
-                    self.refuse(&mut stream, status, reason).await;
+                    self.refuse(&mut inbound, status, reason).await;
                     return None;
                 }
                 Arrived::Closed => return None,
             };
-            let mut session = pingora::protocols::http::ServerSession::new_http1(stream);
-            if let Some(settings) = settings.take() {
-                pingora::apps::HttpPersistentSettings::apply_to_session(settings, &mut session);
+            (inbound, settings) = self.serve_request(inbound, end, body, settings, shutdown).await?;
+            if *shutdown.borrow() || !inbound.is_between_requests() {
+                return None;
             }
-            session.set_pipelined_prefix(bytes);
-            let reusable = self.proxy.process_new_http(session, shutdown).await?;
-            (stream, settings) = reusable.consume();
             patience = self.limits.keepalive_timeout;
-            first = false;
+            expected = Expected::Http1;
         }
     }
 
-    /// Puts the preface back and leaves the connection to Pingora's HTTP/2 server.
-    async fn serve_h2c(&self, stream: Stream, preface: &[u8], shutdown: &ShutdownWatch) -> Option<Stream> {
-        let mut stream = stream.into_any().downcast::<L4Stream>().ok()?;
-        stream.rewind(preface);
-        self.proxy.process_new(stream, shutdown).await
+    /// Lets Pingora answer one request; gives the connection back if it can be used again.
+    async fn serve_request(
+        &self,
+        mut inbound: Box<Inbound>,
+        end: usize,
+        body: Body,
+        settings: Option<HttpPersistentSettings>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<(Box<Inbound>, Option<HttpPersistentSettings>)> {
+        let head = inbound.begin(end, body);
+        let mut session = ServerSession::new_http1(inbound);
+        if let Some(settings) = settings {
+            settings.apply_to_session(&mut session);
+        }
+        session.set_pipelined_prefix(head);
+        let (stream, settings) = self.proxy.process_new_http(session, shutdown).await?.consume();
+        Some((stream.into_any().downcast().ok()?, settings))
+    }
+
+    /// Leaves the connection, its preface included, to Pingora's HTTP/2 server.
+    async fn serve_http2(&self, mut inbound: Box<Inbound>, shutdown: &ShutdownWatch) -> Option<()> {
+        let _counted = Counted::new(&self.http2);
+        inbound.begin(0, Body::Endless);
+        self.proxy.process_new(inbound, shutdown).await;
+        Some(())
     }
 }
 
@@ -165,10 +249,8 @@ where
     P::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            return self.proxy.process_new(stream, shutdown).await;
-        }
-        self.serve_http1(stream, shutdown).await
+        self.serve(stream, shutdown).await;
+        None
     }
 
     async fn cleanup(&self) {

@@ -4,13 +4,15 @@
 //! server in the chain may read differently (RFC 9112 §2.2, §3.2, §6.1, §11.2), and because it
 //! knows no deadline for a whole head.
 
+use super::inbound::Body;
+
 /// What is known of the bytes that have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Head {
     /// More bytes are needed.
     Partial,
-    /// The head is complete.
-    Complete,
+    /// The head is complete: so many bytes, the empty line included, and then this body.
+    Complete(usize, Body),
     /// The head must not be acted on.
     Refused(&'static str),
 }
@@ -21,8 +23,9 @@ pub(super) fn examine(bytes: &[u8], searched: usize) -> Head {
     let Some(end) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") else {
         return Head::Partial;
     };
-    match check(&bytes[..from + end + 2]) {
-        Ok(()) => Head::Complete,
+    let end = from + end;
+    match check(&bytes[..end + 2]) {
+        Ok(body) => Head::Complete(end + 4, body),
         Err(reason) => Head::Refused(reason),
     }
 }
@@ -30,11 +33,13 @@ pub(super) fn examine(bytes: &[u8], searched: usize) -> Head {
 #[derive(Default)]
 struct Seen {
     content_lengths: u32,
+    length: u64,
     transfer_encodings: u32,
     hosts: u32,
+    upgrade: bool,
 }
 
-fn check(head: &[u8]) -> Result<(), &'static str> {
+fn check(head: &[u8]) -> Result<Body, &'static str> {
     let mut lines = head.split(|byte| *byte == b'\n');
     let request_line = lines.next().and_then(|line| line.strip_suffix(b"\r")).ok_or("a bare line feed")?;
     if request_line.contains(&b'\r') || request_line.contains(&0) {
@@ -60,7 +65,11 @@ fn check(head: &[u8]) -> Result<(), &'static str> {
     if seen.hosts == 0 && request_line.ends_with(b" HTTP/1.1") {
         return Err("no Host");
     }
-    Ok(())
+    Ok(match (seen.upgrade, seen.transfer_encodings) {
+        (true, _) => Body::Endless,
+        (false, 0) => Body::Length(seen.length),
+        (false, _) => Body::Chunked,
+    })
 }
 
 fn check_field(line: &[u8], seen: &mut Seen) -> Result<(), &'static str> {
@@ -74,9 +83,10 @@ fn check_field(line: &[u8], seen: &mut Seen) -> Result<(), &'static str> {
     }
     if name.eq_ignore_ascii_case(b"content-length") {
         seen.content_lengths += 1;
-        if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-            return Err("a Content-Length that is no number");
-        }
+        let digits =
+            std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        let length = digits.and_then(|text| text.parse().ok());
+        seen.length = length.ok_or("a Content-Length that is no number")?;
     } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
         seen.transfer_encodings += 1;
         // Anything before `chunked` would reach the origin without its coding being named.
@@ -85,6 +95,8 @@ fn check_field(line: &[u8], seen: &mut Seen) -> Result<(), &'static str> {
         }
     } else if name.eq_ignore_ascii_case(b"host") {
         seen.hosts += 1;
+    } else if name.eq_ignore_ascii_case(b"upgrade") {
+        seen.upgrade = true;
     }
     Ok(())
 }
@@ -99,13 +111,15 @@ mod tests {
 
     #[test]
     fn a_plain_head_is_complete() {
-        for head in [
-            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            "GET / HTTP/1.0\r\n\r\n",
-            "POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 3\r\n\r\nabc\n",
-            "POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked \r\n\r\n",
+        for (head, body) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", Body::Length(0)),
+            ("GET / HTTP/1.0\r\n\r\n", Body::Length(0)),
+            ("POST / HTTP/1.1\r\nhost: a\r\nContent-Length: 3\r\n\r\n", Body::Length(3)),
+            ("POST / HTTP/1.1\r\nhost: a\r\nTransfer-Encoding: Chunked \r\n\r\n", Body::Chunked),
+            ("GET / HTTP/1.1\r\nhost: a\r\nUpgrade: websocket\r\n\r\n", Body::Endless),
         ] {
-            assert_eq!(whole(head), Head::Complete, "{head:?}");
+            assert_eq!(whole(head), Head::Complete(head.len(), body), "{head:?}");
+            assert_eq!(whole(&format!("{head}abc\n")), Head::Complete(head.len(), body), "{head:?}");
         }
     }
 
@@ -115,7 +129,7 @@ mod tests {
         let end = head.len() - 4;
         for cut in 0..end {
             assert_eq!(examine(&head[..cut], 0), Head::Partial, "{cut}");
-            assert_eq!(examine(head, cut), Head::Complete, "{cut}");
+            assert_eq!(examine(head, cut), Head::Complete(end, Body::Length(0)), "{cut}");
         }
     }
 
@@ -133,6 +147,7 @@ mod tests {
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nContent-Length:\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, identity\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n",

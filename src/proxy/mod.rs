@@ -4,12 +4,14 @@
 
 mod access;
 mod admission;
+mod chunks;
 mod context;
 mod facts;
 mod failure;
 mod front;
 mod head;
 mod headers;
+mod inbound;
 pub mod paywall;
 mod respond;
 mod service;
@@ -26,6 +28,7 @@ use http::header::HeaderValue;
 use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::TlsSettings;
 use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::protocols::http::v2::server::default_h2_options;
 use pingora::proxy::{HttpProxy, http_proxy};
 use pingora::server::configuration::ServerConf;
 use pingora::services::listening::Service;
@@ -79,6 +82,7 @@ pub struct Paywall {
     no_route: Arc<str>,
     decisive_headers: Vec<String>,
     running: Arc<AtomicUsize>,
+    http2: Arc<AtomicUsize>,
 }
 
 /// Counts a request as in flight while it lives.
@@ -126,6 +130,7 @@ impl Paywall {
             no_route: Arc::from("none"),
             decisive_headers,
             running: Arc::default(),
+            http2: Arc::default(),
         })
     }
 
@@ -133,6 +138,13 @@ impl Paywall {
     #[must_use]
     pub fn running(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.running)
+    }
+
+    /// Connections that speak HTTP/2; stays valid after the proxy is started. What was answered may
+    /// still be on its way as long as they are open.
+    #[must_use]
+    pub fn http2_connections(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.http2)
     }
 
     /// A task that looks upstreams' names up, now and then on.
@@ -186,12 +198,16 @@ pub fn services(
     listeners: &[Listener],
     conf: &Arc<ServerConf>,
 ) -> Result<Vec<Service<Front<Paywall>>>, String> {
-    let limits = paywall.limits;
+    let (limits, http2) = (paywall.limits, paywall.http2_connections());
+    let metrics = Arc::clone(&paywall.metrics);
     let mut proxy: HttpProxy<Paywall> = http_proxy(conf, paywall);
     let mut options = HttpServerOptions::default();
     options.h2c = true; // Only reached when `Front` has seen the preface.
     options.h2_idle_timeout = Some(limits.keepalive_timeout);
     proxy.server_options = Some(options);
+    let mut http2_options = default_h2_options();
+    http2_options.max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX));
+    proxy.h2_options = Some(http2_options);
     let proxy = Arc::new(proxy);
     let mut services = Vec::new();
     for h2c in [false, true] {
@@ -199,7 +215,7 @@ pub fn services(
         if listening.peek().is_none() {
             continue;
         }
-        let front = Front::new(Arc::clone(&proxy), limits, h2c);
+        let front = Front::new(Arc::clone(&proxy), limits, h2c, Arc::clone(&http2), Arc::clone(&metrics));
         let mut service = Service::new("paywall".to_owned(), front);
         for listener in listening {
             service.add_listener(endpoint(listener)?);

@@ -116,10 +116,8 @@ impl ProxyHttp for Paywall {
             self.public_scheme
         };
         headers::forward(request, client, scheme, plan.target.host_header.as_ref())?;
-        let host = self.upstream(plan).host().or(plan.target.host_header.as_ref());
-        if let Some(host) = host {
-            request.insert_header(header::HOST, host.clone())?;
-        }
+        let host = self.upstream(plan).host_for(plan.target.host_header.as_ref());
+        request.insert_header(header::HOST, host.clone())?;
         headers::describe(request, &plan.route_header, paid_by(&ctx.payment).as_ref())
     }
 
@@ -131,8 +129,8 @@ impl ProxyHttp for Paywall {
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
         let Some(rate) = std::num::NonZero::new(self.limits.min_body_rate) else { return Ok(()) };
-        // A WebSocket is silent as long as it likes.
-        if session.is_upgrade_req() {
+        // A WebSocket is silent as long as it likes; a mere wish for one changes nothing.
+        if session.was_upgraded() {
             return Ok(());
         }
         let (since, total) = ctx.body.get_or_insert_with(|| (Instant::now(), 0));
@@ -147,7 +145,7 @@ impl ProxyHttp for Paywall {
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
@@ -160,6 +158,9 @@ impl ProxyHttp for Paywall {
             (plan.route.offer().is_some(), plan.preflight)
         };
         headers::strip_response(response, priced);
+        if session.req_header().version == http::Version::HTTP_10 {
+            end_with_connection(session, response);
+        }
         if !priced {
             return Ok(());
         }
@@ -248,6 +249,12 @@ impl ProxyHttp for Paywall {
         FailToProxy { error_code, can_reuse_downstream: false }
     }
 
+    /// Pingora's own would write queries and hosts to the log.
+    fn request_summary(&self, session: &Session, ctx: &RequestContext) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, access::path(request, ctx))
+    }
+
     fn suppress_error_log(&self, _session: &Session, ctx: &RequestContext, error: &Error) -> bool {
         // Refusals and clients that leave are in the access log.
         matches!(ctx.payment, Payment::Refused(..)) || error.esource() == &ErrorSource::Downstream
@@ -261,6 +268,13 @@ impl ProxyHttp for Paywall {
 pub(super) fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
     // `request_filter` sets it for everything that is forwarded; without it nothing is.
     ctx.plan.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a plan"))
+}
+
+/// Clients of HTTP/1.0 do not know chunks: a body without a length ends with the connection.
+fn end_with_connection(session: &mut Session, response: &mut ResponseHeader) {
+    if response.remove_header(&header::TRANSFER_ENCODING).is_some() {
+        session.as_downstream_mut().set_keepalive(None);
+    }
 }
 
 fn paid_by(payment: &Payment) -> Option<PaidBy> {

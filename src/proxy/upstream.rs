@@ -29,7 +29,9 @@ pub(super) struct Peers {
     pub(super) name: String,
     template: HttpPeer,
     kind: Kind,
+    /// The `Host` to send; `None`: the client's.
     host: Option<HeaderValue>,
+    own_host: HeaderValue,
     next: AtomicUsize,
 }
 
@@ -82,19 +84,23 @@ impl Peers {
         set_options(&mut template, upstream).map_err(fail)?;
         // Upstreams do not share connections, even where they share an address.
         template.group_key = index as u64;
+        let header = |host: &str| {
+            HeaderValue::try_from(host).map_err(|_| fail("its Host is not a header value".into()))
+        };
+        let own_host = header(&own_host)?;
         let host = match &upstream.host {
             HostPolicy::Preserve => None,
-            HostPolicy::Upstream => Some(own_host),
-            HostPolicy::Fixed(host) => Some(host.clone()),
+            HostPolicy::Upstream => Some(own_host.clone()),
+            HostPolicy::Fixed(host) => Some(header(host)?),
         };
-        let host = host.map(HeaderValue::try_from).transpose();
-        let host = host.map_err(|_| fail("its Host is not a header value".into()))?;
-        Ok(Self { name: upstream.name.clone(), template, kind, host, next: AtomicUsize::new(0) })
+        let next = AtomicUsize::new(0);
+        Ok(Self { name: upstream.name.clone(), template, kind, host, own_host, next })
     }
 
-    /// The `Host` to send; `None`: the client's.
-    pub(super) const fn host(&self) -> Option<&HeaderValue> {
-        self.host.as_ref()
+    /// The `Host` to send for a client's. Clients of HTTP/1.0 may send none; the upstream's own
+    /// stands in for it, because HTTP/2 cannot do without.
+    pub(super) fn host_for<'a>(&'a self, clients: Option<&'a HeaderValue>) -> &'a HeaderValue {
+        self.host.as_ref().or(clients).unwrap_or(&self.own_host)
     }
 
     /// A peer for the next connection; addresses of a name take turns.

@@ -4,7 +4,18 @@
 //! matters, a facilitator of its own that act as scripted.
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::format_push_string)]
 
+mod http2;
+mod limits;
 mod payments;
+mod proxy;
+mod proxy_framing;
+mod proxy_operations;
+mod proxy_retries;
+mod proxy_settlement;
 mod readme;
+mod shutdown;
+mod streams;
 mod support;
+mod tls;

@@ -87,19 +87,25 @@ pub async fn send(address: SocketAddr, bytes: &[u8]) -> Response {
 
 /// Reads one answer from a connection.
 pub async fn read(stream: &mut (impl AsyncReadExt + Unpin), is_head: bool) -> Response {
-    let mut interim = Vec::new();
     let mut buffer = Vec::new();
+    let mut response = read_until_body(stream, &mut buffer).await;
+    if !is_head {
+        read_body(stream, &mut buffer, &mut response).await;
+    }
+    response
+}
+
+/// Reads an answer's head, and the heads of interim responses before it; `buffer` holds what came
+/// behind it.
+pub async fn read_until_body(stream: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>) -> Response {
+    let mut interim = Vec::new();
     loop {
-        let (status, headers) = read_head(stream, &mut buffer).await;
+        let (status, headers) = read_head(stream, buffer).await;
         if (100..200).contains(&status) && status != 101 {
             interim.push(status);
             continue;
         }
-        let mut response = Response { status, headers, body: Vec::new(), interim, complete: true };
-        if !is_head && !matches!(status, 101 | 204 | 304) {
-            read_body(stream, &mut buffer, &mut response).await;
-        }
-        return response;
+        return Response { status, headers, body: Vec::new(), interim, complete: true };
     }
 }
 
@@ -107,7 +113,8 @@ async fn fill(stream: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>) ->
     matches!(stream.read_buf(buffer).await, Ok(count) if count > 0)
 }
 
-async fn read_head(
+/// Reads one head, also that of an interim response.
+pub async fn read_head(
     stream: &mut (impl AsyncReadExt + Unpin),
     buffer: &mut Vec<u8>,
 ) -> (u16, Vec<(String, String)>) {
@@ -129,7 +136,15 @@ async fn read_head(
     (status, lines.map(split).collect())
 }
 
-async fn read_body(stream: &mut (impl AsyncReadExt + Unpin), buffer: &mut Vec<u8>, response: &mut Response) {
+/// Reads the body that belongs to a head.
+pub async fn read_body(
+    stream: &mut (impl AsyncReadExt + Unpin),
+    buffer: &mut Vec<u8>,
+    response: &mut Response,
+) {
+    if matches!(response.status, 101 | 204 | 304) {
+        return;
+    }
     if let Some(length) = response.header("content-length") {
         let length: usize = length.parse().unwrap();
         while buffer.len() < length && fill(stream, buffer).await {}

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::server::{Act, Request, Server};
 
@@ -22,19 +23,24 @@ pub struct Facilitator {
 impl Facilitator {
     /// Starts one that supports `exact` on base-sepolia in both generations.
     pub async fn start() -> Self {
-        Self::supporting(json!({"kinds": [
-            {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
-            {"x402Version": 2, "scheme": "exact", "network": "eip155:84532"},
-        ]}))
-        .await
+        Self::supporting(usual()).await
+    }
+
+    /// Starts one on an address.
+    pub async fn start_at(address: SocketAddr) -> Self {
+        Self::listen(address, usual()).await
     }
 
     /// Starts one with a `/supported` of its own.
     pub async fn supporting(supported: Value) -> Self {
+        Self::listen(SocketAddr::from(([127, 0, 0, 1], 0)), supported).await
+    }
+
+    async fn listen(address: SocketAddr, supported: Value) -> Self {
         let (verify, settle) = (Script::default(), Script::default());
         let supported = Arc::new(Mutex::new(supported));
         let script = (Arc::clone(&verify), Arc::clone(&settle), Arc::clone(&supported));
-        let server = Server::start(move |request| {
+        let server = Server::start_at(address, move |request| {
             let (verify, settle, supported) = &script;
             let network = || -> Value {
                 let body: Value = serde_json::from_slice(&request.body).unwrap();
@@ -85,8 +91,35 @@ impl Facilitator {
         *self.supported.lock().unwrap() = supported;
     }
 
+    /// What it does with its next settlement, once it is told to; the call counts as arrived before.
+    pub fn will_settle_when_told(&self) -> oneshot::Sender<()> {
+        let settled = json!({"success": true, "transaction": "0xabc", "network": "eip155:84532",
+                             "payer": "0x00000000000000000000000000000000000000aa"});
+        let (release, act) = Act::json(200, &settled).held();
+        self.will_settle([act]);
+        release
+    }
+
+    /// Waits until so many settlements were asked for.
+    pub async fn wait_for_settlements(&self, count: usize) {
+        loop {
+            let seen = self.server.requests().len();
+            if self.calls("/settle").len() >= count {
+                return;
+            }
+            self.server.wait_for_requests(seen + 1).await;
+        }
+    }
+
     /// Calls of a path that have arrived.
     pub fn calls(&self, path: &str) -> Vec<Request> {
         self.server.requests().into_iter().filter(|request| request.target == path).collect()
     }
+}
+
+fn usual() -> Value {
+    json!({"kinds": [
+        {"x402Version": 1, "scheme": "exact", "network": "base-sepolia"},
+        {"x402Version": 2, "scheme": "exact", "network": "eip155:84532"},
+    ]})
 }

@@ -91,9 +91,14 @@ impl Gateway {
 
     /// Waits until the log contains a text.
     pub async fn wait_for_log(&self, text: &str) {
+        self.wait_for_logs(text, 1).await;
+    }
+
+    /// Waits until so many lines of the log contain a text.
+    pub async fn wait_for_logs(&self, text: &str, count: usize) {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
-            assert!(Instant::now() < deadline, "{text:?} is not in the log:\n{}", self.log());
+        while self.log().lines().filter(|line| line.contains(text)).count() < count {
+            assert!(Instant::now() < deadline, "{text:?} is not in the log {count} times:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -115,8 +120,20 @@ impl Gateway {
 
     /// Tells it to stop, as service managers do.
     pub fn terminate(&self) {
+        self.signal("-TERM");
+    }
+
+    /// Sends it a signal, written as `kill` takes it: `-TERM`, `-INT` (Ctrl-C).
+    pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// The most memory it has held so far, in bytes (`VmHWM` of the kernel).
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
     }
 
     /// Waits until it has stopped.

@@ -1,13 +1,19 @@
 //! What the tests share: a gateway process, servers that act as scripted, a raw client, a payer.
 
 pub mod client;
+pub mod connection;
 pub mod facilitator;
 pub mod gateway;
+pub mod http2;
+pub mod live;
 pub mod payer;
 pub mod server;
+pub mod tls;
 
 pub use client::{Response, get, send};
+pub use connection::Connection;
 pub use facilitator::Facilitator;
 pub use gateway::Gateway;
-pub use payer::Payer;
+pub use live::LiveOrigin;
+pub use payer::{Payer, line_for, payment_for};
 pub use server::{Act, Origin, Request, Server};

@@ -1,9 +1,13 @@
 //! Someone who pays.
 
+use std::net::SocketAddr;
+
 use alloy_primitives::{Address, B256, Bytes, U256};
 use serde_json::{Value, json};
 use tollgate::scheme::{TransferWithAuthorization, authorization_digest};
 use tollgate::x402::header;
+
+use super::client;
 
 /// An account with a key.
 #[derive(Debug, Clone)]
@@ -82,6 +86,20 @@ impl Payer {
     /// A right `PAYMENT-SIGNATURE` for a decoded `PAYMENT-REQUIRED`.
     pub fn pay(&self, required: &Value) -> String {
         encode(&self.message(required))
+    }
+}
+
+/// A fresh payment by a new account for what a gateway asks for a path.
+pub async fn payment_for(address: SocketAddr, path: &str) -> String {
+    Payer::new().pay(&client::get(address, path, &[]).await.required())
+}
+
+/// The header line a request for a path needs: a fresh payment below `/paid/`, nothing elsewhere.
+pub async fn line_for(address: SocketAddr, path: &str) -> String {
+    if path.starts_with("/paid/") {
+        format!("PAYMENT-SIGNATURE: {}\r\n", payment_for(address, path).await)
+    } else {
+        String::new()
     }
 }
 

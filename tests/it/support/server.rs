@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::client::PATIENCE;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -38,6 +40,8 @@ pub enum Act {
     Hang,
     /// Closes the connection without a word.
     Close,
+    /// Waits for a word (or for its sender to be dropped), then does this.
+    Held(oneshot::Receiver<()>, Box<Act>),
 }
 
 impl Act {
@@ -50,6 +54,12 @@ impl Act {
         }
         head.push_str("\r\n");
         Self::Raw([head.as_bytes(), body].concat())
+    }
+
+    /// This act, held until the sender says so.
+    pub fn held(self) -> (oneshot::Sender<()>, Self) {
+        let (release, held) = oneshot::channel();
+        (release, Self::Held(held, Box::new(self)))
     }
 
     /// A JSON answer.
@@ -65,6 +75,7 @@ type Handler = Arc<dyn Fn(&Request) -> Act + Send + Sync>;
 pub struct Server {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
+    arrived: watch::Sender<usize>,
 }
 
 /// A scripted server that plays the site.
@@ -73,16 +84,36 @@ pub type Origin = Server;
 impl Server {
     /// Starts a server on a free port.
     pub async fn start(handler: impl Fn(&Request) -> Act + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), requests: Arc::default() };
-        let (requests, handler): (_, Handler) = (Arc::clone(&server.requests), Arc::new(handler));
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), handler).await
+    }
+
+    /// Starts a server on an address.
+    pub async fn start_at(
+        address: SocketAddr,
+        handler: impl Fn(&Request) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Self { address, requests: Arc::default(), arrived: watch::Sender::new(0) };
+        let (recorder, handler): (_, Handler) = (server.clone(), Arc::new(handler));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (requests, handler) = (Arc::clone(&requests), Arc::clone(&handler));
-                tokio::spawn(serve(stream, requests, handler));
+                tokio::spawn(serve(stream, recorder.clone(), Arc::clone(&handler)));
             }
         });
         server
+    }
+
+    /// Waits until so many requests have arrived.
+    pub async fn wait_for_requests(&self, count: usize) {
+        let mut arrived = self.arrived.subscribe();
+        let enough = arrived.wait_for(|arrived| *arrived >= count);
+        tokio::time::timeout(PATIENCE, enough).await.expect("so many requests in time").unwrap();
+    }
+
+    fn record(&self, request: Request) {
+        self.requests.lock().unwrap().push(request);
+        self.arrived.send_modify(|arrived| *arrived += 1);
     }
 
     /// A site whose every page says `content of PATH`.
@@ -111,11 +142,16 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Request>>>, handler: Handler) {
+async fn serve(stream: TcpStream, server: Server, handler: Handler) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
-        requests.lock().unwrap().push(request.clone());
-        match handler(&request) {
+        let mut act = handler(&request);
+        server.record(request);
+        while let Act::Held(held, next) = act {
+            let _ = held.await;
+            act = *next;
+        }
+        match act {
             Act::Raw(bytes) => {
                 if stream.write_all(&bytes).await.is_err() {
                     return;
@@ -136,12 +172,24 @@ async fn serve(stream: TcpStream, requests: Arc<Mutex<Vec<Request>>>, handler: H
                 return;
             }
             Act::Hang => std::future::pending::<()>().await,
-            Act::Close => return,
+            Act::Close | Act::Held(..) => return,
         }
     }
 }
 
 async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
+    let mut request = read_request_head(stream).await?;
+    if let Some(length) = request.header("content-length") {
+        request.body = vec![0; length.parse().ok()?];
+        stream.read_exact(&mut request.body).await.ok()?;
+    } else if request.header("transfer-encoding").is_some() {
+        request.body = read_chunks(stream).await?;
+    }
+    Some(request)
+}
+
+/// Reads a request up to its body; `None`: the connection ended.
+pub async fn read_request_head(stream: &mut (impl AsyncBufReadExt + Unpin)) -> Option<Request> {
     let mut lines = Vec::new();
     loop {
         let mut line = String::new();
@@ -160,14 +208,7 @@ async fn read_request(stream: &mut BufReader<TcpStream>) -> Option<Request> {
         .iter()
         .filter_map(|line| line.split_once(": ").map(|(name, value)| (name.to_owned(), value.to_owned())))
         .collect();
-    let mut request = Request { method, target, headers, body: Vec::new() };
-    if let Some(length) = request.header("content-length") {
-        request.body = vec![0; length.parse().ok()?];
-        stream.read_exact(&mut request.body).await.ok()?;
-    } else if request.header("transfer-encoding").is_some() {
-        request.body = read_chunks(stream).await?;
-    }
-    Some(request)
+    Some(Request { method, target, headers, body: Vec::new() })
 }
 
 async fn read_chunks(stream: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
