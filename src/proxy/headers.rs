@@ -11,7 +11,7 @@ use crate::x402::header as x402;
 
 /// Headers a client may not send on: payments are the gateway's, and the others would make an
 /// origin see another path or method than the one that was decided on.
-const FROM_CLIENTS: [&str; 16] = [
+const FROM_CLIENTS: [&str; 25] = [
     x402::PAYMENT_SIGNATURE,
     x402::X_PAYMENT,
     x402::PAYMENT_REQUIRED,
@@ -24,6 +24,15 @@ const FROM_CLIENTS: [&str; 16] = [
     "x-original-uri",
     "x-rewrite-url",
     "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-forwarded-method",
+    "x-forwarded-port",
+    "x-original-method",
+    "x-original-host",
+    "x-envoy-original-path",
+    "x-matched-path",
+    "x-invoke-path",
     "x-http-method-override",
     "x-http-method",
     "x-method-override",

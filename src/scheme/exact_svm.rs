@@ -62,6 +62,7 @@ impl Scheme for ExactSvm {
             id: PaymentId(alloy_primitives::keccak256(transaction.message)),
             payer: authority.map(|account| bs58::encode(account).into_string()),
             expires: Some(moment.now.plus(LIFETIME_SECONDS)),
+            malleable: false,
             too_late: None,
         })
     }
