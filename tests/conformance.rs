@@ -1,7 +1,7 @@
 //! Wire formats, held against vectors that other implementations made (`tests/vectors`; each file
 //! names them). What is read must mean the same, and what is written must be the same message.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
 use std::collections::HashSet;
 

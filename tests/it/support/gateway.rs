@@ -1,8 +1,8 @@
 //! The gateway as a process.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::client::{self, PATIENCE};
@@ -15,9 +15,17 @@ pub struct Gateway {
     folder: tempfile::TempDir,
 }
 
-/// A loopback address that was free a moment ago.
+/// A loopback address that is free, and that nobody else in this process gets: below the ports that
+/// systems hand out by themselves, each in its turn, from a place that depends on the process.
 pub fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let port = u16::try_from(20_000 + turn % 12_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
 }
 
 /// The usual start of a configuration: base-sepolia, a payee, and what is given.
@@ -101,16 +109,6 @@ impl Gateway {
             assert!(Instant::now() < deadline, "{text:?} is not in the log {count} times:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    /// The folder of its configuration.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A path in the folder of its configuration.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     /// The page of metrics.
