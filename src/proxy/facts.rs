@@ -5,7 +5,7 @@ use pingora::http::RequestHeader;
 
 use crate::payment::PaymentHeader;
 use crate::policy::{PathError, RoutePath};
-use crate::x402::Version;
+use crate::x402::{Version, header as x402};
 
 /// Why a request cannot be decided on: answered 400 (431 for a size).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,13 @@ pub(super) fn take_hop_by_hop_away(request: &mut RequestHeader) -> Result<(), Ba
             if kept.len() + named.len() == CONNECTION_OPTIONS_MAX {
                 return Err(BadRequest::Connection);
             }
-            if CONNECTION_OPTIONS.contains(&option.as_str()) { kept.push(option) } else { named.push(option) }
+            // A payment is for the gateway, and goes no further whatever it is called.
+            let is_payment = option == x402::PAYMENT_SIGNATURE || option == x402::X_PAYMENT;
+            if is_payment || CONNECTION_OPTIONS.contains(&option.as_str()) {
+                kept.push(option);
+            } else {
+                named.push(option);
+            }
         }
     }
     if named.is_empty() {

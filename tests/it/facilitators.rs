@@ -169,9 +169,12 @@ async fn a_settlement_that_is_pending_is_asked_about_exactly_once_with_the_same_
     assert_unavailable(&shop.present("/paid/a", &payment).await);
     assert_eq!((shop.settlements(), shop.origin.requests().len()), (4, 2));
 
-    shop.facilitator
-        .will_settle([pending(), Act::json(200, &json!({"success": false, "errorReason": "no"}))]);
-    assert_refused(&shop.buy("/paid/a").await, "no");
+    // Once something was sent, a no counts when it proves that nothing was moved.
+    let no = |reason: &str| Act::json(200, &json!({"success": false, "errorReason": reason}));
+    shop.facilitator.will_settle([pending(), no("duplicate_settlement")]);
+    assert_unavailable(&shop.buy("/paid/a").await);
+    shop.facilitator.will_settle([pending(), no("invalid_transaction_state")]);
+    assert_refused(&shop.buy("/paid/a").await, "invalid_transaction_state");
 }
 
 /// Compliance 31, 34: an unknown outcome is not a failure, and never an invitation to pay again.
