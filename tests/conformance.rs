@@ -202,6 +202,11 @@ fn eip_3009_digests_and_signatures_are_those_of_wallets() {
             "asset": asset, "payTo": fields["to"], "maxTimeoutSeconds": 300, "extra": domain,
         });
         let payload = serde_json::json!({"signature": case["signature"], "authorization": fields});
+        if text(fields, "validBefore").len() > 20 {
+            // Signed as right as the others, and refused for its length of life.
+            assert_eq!(inspect(&terms, &payload), Err(Reason::EVM_VALID_BEFORE), "{name}");
+            continue;
+        }
         let found = inspect(&terms, &payload).unwrap();
         assert_eq!(found.payer.as_deref(), fields["from"].as_str(), "{name}");
         assert!(ids.insert(found.id), "{name}: every payment is one of its own");
