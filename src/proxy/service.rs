@@ -149,15 +149,15 @@ impl ProxyHttp for Paywall {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        // 1xx responses pass through here too; only the final one settles. A switch is final.
-        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
         let (priced, preflight) = {
             let plan = plan(ctx)?;
             (plan.route.offer().is_some(), plan.preflight)
         };
         headers::strip_response(response, priced);
+        // 1xx responses pass through here too; only the final one settles. A switch is final.
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
         if session.req_header().version == http::Version::HTTP_10 {
             end_with_connection(session, response);
         }
@@ -191,6 +191,20 @@ impl ProxyHttp for Paywall {
         if ctx.plan.as_ref().is_some_and(|plan| plan.preflight) {
             *body = None;
         }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut header::HeaderMap,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<Option<Bytes>> {
+        let plan = plan(ctx)?;
+        if plan.preflight {
+            trailers.clear();
+        }
+        headers::strip_trailers(trailers, plan.route.offer().is_some());
         Ok(None)
     }
 
