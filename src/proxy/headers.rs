@@ -142,14 +142,22 @@ pub(super) fn describe(
 /// Removes what an origin may not say to clients. On priced routes the payment headers are the
 /// gateway's; on free ones the origin may be an x402 server itself.
 pub(super) fn strip_response(response: &mut ResponseHeader, priced: bool) {
-    for name in [x402::SETTLEMENT_OVERRIDES, x402::EXTENSION_RESPONSES] {
+    for name in not_from_origins(priced) {
         response.remove_header(name);
     }
-    if priced {
-        for name in [x402::PAYMENT_REQUIRED, x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
-            response.remove_header(name);
-        }
+}
+
+/// The same for the fields behind a body.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, priced: bool) {
+    for name in not_from_origins(priced) {
+        trailers.remove(name);
     }
+}
+
+fn not_from_origins(priced: bool) -> impl Iterator<Item = &'static str> {
+    let sellers_own = [x402::PAYMENT_REQUIRED, x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE];
+    let internal = [x402::SETTLEMENT_OVERRIDES, x402::EXTENSION_RESPONSES];
+    internal.into_iter().chain(sellers_own.into_iter().filter(move |_| priced))
 }
 
 /// Directives that let shared caches keep an answer (RFC 9111 §5.2.2, RFC 5861).

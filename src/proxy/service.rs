@@ -156,15 +156,15 @@ impl ProxyHttp for Paywall {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        // 1xx responses pass through here too; only the final one settles. A switch is final.
-        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
         let (priced, preflight) = {
             let plan = plan(ctx)?;
             (plan.route.offer().is_some(), plan.preflight)
         };
         headers::strip_response(response, priced);
+        // 1xx responses pass through here too; only the final one settles. A switch is final.
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
         if session.req_header().version == http::Version::HTTP_10 {
             end_with_connection(session, response);
         }
@@ -214,9 +214,11 @@ impl ProxyHttp for Paywall {
         trailers: &mut header::HeaderMap,
         ctx: &mut RequestContext,
     ) -> pingora::Result<Option<Bytes>> {
-        if ctx.plan.as_ref().is_some_and(|plan| plan.preflight) {
+        let plan = plan(ctx)?;
+        if plan.preflight {
             trailers.clear();
         }
+        headers::strip_trailers(trailers, plan.route.offer().is_some());
         Ok(None)
     }
 

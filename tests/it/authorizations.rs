@@ -41,6 +41,8 @@ async fn each_wrong_authorization_is_refused_with_its_reason_and_costs_no_call()
         ("payload_authorization_valid_after", |message| message.validAfter = U256::MAX),
         ("payload_authorization_valid_before", |message| message.validBefore = U256::from(now() - 1)),
         ("payload_authorization_valid_before", |message| message.validBefore = U256::ZERO),
+        ("payload_authorization_valid_before", |message| message.validBefore = U256::from(now() + 90_000)),
+        ("payload_authorization_valid_before", |message| message.validBefore = U256::MAX),
         ("signature", |message| message.from = Address::repeat_byte(2)),
     ];
     for (reason, change) in cases {

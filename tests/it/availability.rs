@@ -97,6 +97,18 @@ async fn a_facilitator_that_is_busy_at_start_is_asked_again_when_it_said() {
     assert!(asked[1] - asked[0] >= Duration::from_millis(2900), "{:?}", asked[1] - asked[0]);
 }
 
+/// Compliance 36.
+#[tokio::test]
+async fn what_is_supported_is_not_asked_of_a_host_that_was_redirected_to() {
+    let elsewhere = Server::start(|_| Act::json(200, &kinds())).await;
+    let location = format!("{}/supported", elsewhere.url());
+    let facilitator = Server::start(move |_| Act::answer(307, &[("Location", &location)], "")).await;
+    let gateway = listening(&format!("{}{PAID}", base("http://127.0.0.1:9", &facilitator.url()))).await;
+    gateway.wait_for_log("another origin").await;
+    assert_eq!(get(gateway.address, "/paid/a", &[]).await.status, 503);
+    assert!(elsewhere.requests().is_empty());
+}
+
 #[tokio::test]
 async fn what_a_facilitator_does_not_settle_is_not_offered() {
     let facilitator = Facilitator::supporting(json!({"kinds": [
@@ -284,6 +296,30 @@ async fn concurrent_copies_of_a_payment_cost_one_verification() {
         }
     }
     assert_eq!((served, shop.verifications(), shop.settlements()), (1, 1, 1));
+}
+
+#[tokio::test]
+async fn a_flood_of_payments_is_told_to_come_again_and_does_not_pile_up_calls() {
+    let config = format!("{PAID}[limits]\nverify_in_flight = 1\n");
+    let shop = Shop::with(Origin::site().await, "", &config).await;
+    let (first, second) = (encode(&shop.payment("/paid/a").await), encode(&shop.payment("/paid/a").await));
+    let (release, act) = Act::json(200, &json!({"isValid": true})).held();
+    shop.facilitator.will_verify([act]);
+    let address = shop.gateway.address;
+    let slow =
+        tokio::spawn(async move { get(address, "/paid/a", &[("PAYMENT-SIGNATURE", &first)]).await.status });
+    let busy = until(503, async || {
+        if shop.verifications() == 0 {
+            return shop.ask("/paid/a").await;
+        }
+        shop.present_raw("/paid/a", &second).await
+    })
+    .await;
+    assert_eq!(busy.header("retry-after"), Some("2"));
+    assert_eq!((shop.verifications(), shop.origin.requests().len()), (1, 0));
+    release.send(()).unwrap();
+    assert_eq!(slow.await.unwrap(), 200);
+    assert_eq!(shop.present_raw("/paid/a", &second).await.status, 200, "it was not used up");
 }
 
 #[tokio::test]

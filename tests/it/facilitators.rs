@@ -169,18 +169,18 @@ async fn a_settlement_that_is_pending_is_asked_about_exactly_once_with_the_same_
     assert_unavailable(&shop.present("/paid/a", &payment).await);
     assert_eq!((shop.settlements(), shop.origin.requests().len()), (4, 2));
 
-    // Once something was sent, a no counts when it proves that nothing was moved.
     let no = |reason: &str| Act::json(200, &json!({"success": false, "errorReason": reason}));
-    shop.facilitator.will_settle([pending(), no("duplicate_settlement")]);
-    assert_unavailable(&shop.buy("/paid/a").await);
     shop.facilitator.will_settle([pending(), no("invalid_transaction_state")]);
     assert_refused(&shop.buy("/paid/a").await, "invalid_transaction_state");
+    // It was sent before: a no without proof does not say what became of it.
+    shop.facilitator.will_settle([pending(), no("no")]);
+    assert_unavailable(&shop.buy("/paid/a").await);
 }
 
 /// Compliance 31, 34: an unknown outcome is not a failure, and never an invitation to pay again.
 #[tokio::test]
 async fn a_settlement_of_unknown_outcome_keeps_the_payment_and_withholds_the_content() {
-    let acts: [fn() -> Act; 9] = [
+    let acts: [fn() -> Act; 11] = [
         || Act::Hang,
         || Act::Close,
         || Act::answer(200, &[], "{\"success\": tr"),
@@ -189,6 +189,8 @@ async fn a_settlement_of_unknown_outcome_keeps_the_payment_and_withholds_the_con
         || Act::json(500, &json!({"success": true, "transaction": "0xt"})),
         || Act::json(200, &json!({"success": true, "transaction": "0xt", "network": "eip155:8453"})),
         || Act::json(200, &json!({"success": false, "errorReason": "settlement_pending"})),
+        || Act::json(200, &json!({"success": false, "errorReason": "duplicate_settlement"})),
+        || Act::json(200, &json!({"success": false, "errorReason": "odd", "transaction": "0xsent"})),
         || {
             let reason = "invalid_exact_evm_nonce_already_used";
             Act::json(200, &json!({"success": false, "errorReason": reason, "transaction": ""}))

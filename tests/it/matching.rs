@@ -117,6 +117,8 @@ async fn an_offer_without_extra_is_matched_by_every_way_to_echo_none() {
             accepted["extra"] = extra;
         }
         let payment = json!({"x402Version": 2, "accepted": accepted, "payload": {"n": number}});
+        let settled = json!({"success": true, "transaction": format!("0x{number}")});
+        facilitator.will_settle([Act::json(200, &settled)]);
         let paid = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &encode(&payment))]).await;
         assert_eq!(paid.status, 200, "{}", paid.text());
     }

@@ -1,8 +1,9 @@
 //! What reaches the client after payment, and what reaches the origin before.
 
-use crate::support::gateway::PAID;
+use crate::support::gateway::{PAID, base};
+use crate::support::http2::{Http2, Http2Origin, whole};
 use crate::support::shop::{Shop, assert_refused};
-use crate::support::{Act, Origin, Payer, Response};
+use crate::support::{Act, Facilitator, Gateway, Origin, Payer, Response, payment_for};
 use serde_json::json;
 
 const UPFRONT: &str =
@@ -268,4 +269,35 @@ async fn an_origins_own_402_is_no_offer_of_the_gateway() {
     let passed = shop.buy("/paid/a").await;
     assert_eq!((passed.status, passed.header("payment-required")), (402, None));
     assert_eq!(passed.text(), "content");
+}
+
+/// Compliance 47: nor behind the body, where HTTP/2 has fields as well.
+#[tokio::test]
+async fn an_origin_cannot_forge_receipts_in_trailers() {
+    let (origin, facilitator) = (Http2Origin::start().await, Facilitator::start().await);
+    let config = format!(
+        "{}{PAID}[[listeners]]\naddress = \"LISTEN\"\nh2c = true\n\
+         [upstreams.two]\nurl = \"http://{}\"\nhttp = \"2\"\n",
+        base("two", &facilitator.url()),
+        origin.address
+    );
+    let gateway = Gateway::with_config(&config).await;
+    let payment = payment_for(gateway.address, "/paid/a").await;
+    let mut client = Http2::open(gateway.address).await;
+    for (path, left) in [("/paid/a", vec!["x-checksum"]), ("/free/a", vec!["payment-response", "x-checksum"])]
+    {
+        let request = client.request("GET", path, &[("payment-signature", &payment)]);
+        let (response, _) = client.start(request, true).await;
+        let mut exchange = origin.exchange().await;
+        let mut body = exchange.start(200, &[], false);
+        body.send_data(bytes::Bytes::from_static(b"content"), false).unwrap();
+        let names = ["payment-response", "settlement-overrides", "extension-responses", "x-checksum"];
+        let named = |name: &&str| (name.parse().unwrap(), "forged".parse().unwrap());
+        body.send_trailers(names.iter().map(named).collect()).unwrap();
+        let answer = whole(response).await.unwrap();
+        let trailers = answer.trailers.unwrap();
+        let mut found: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
+        found.sort_unstable();
+        assert_eq!((found, answer.response.text().as_str()), (left, "content"), "{path}");
+    }
 }
