@@ -292,8 +292,8 @@ async fn an_origin_cannot_forge_receipts_in_trailers() {
         let mut body = exchange.start(200, &[], false);
         body.send_data(bytes::Bytes::from_static(b"content"), false).unwrap();
         let names = ["payment-response", "settlement-overrides", "extension-responses", "x-checksum"];
-        let header = |name: &&str| (name.parse().unwrap(), "forged".parse().unwrap());
-        body.send_trailers(names.iter().map(header).collect()).unwrap();
+        let forged = |name: &&str| (name.parse().unwrap(), "forged".parse().unwrap());
+        body.send_trailers(names.iter().map(forged).collect()).unwrap();
         let answer = whole(response).await.unwrap();
         let trailers = answer.trailers.unwrap();
         let mut found: Vec<&str> = trailers.keys().map(http::HeaderName::as_str).collect();
