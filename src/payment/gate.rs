@@ -45,7 +45,7 @@ pub(super) struct Shared {
     pub(super) offers: Arc<OfferBook>,
     facilitators: Vec<Arc<dyn Facilitator>>,
     pub(super) ledger: Arc<dyn Ledger>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) runtime: tokio::runtime::Handle,
     verifications: Semaphore,
     origin_time_seconds: u64,
@@ -187,7 +187,7 @@ impl Gate {
         request: FacilitatorRequest,
         version: Version,
     ) -> Result<Permit, Refusal> {
-        let Authorization { id, payer, expires, too_late: _ } = authorization;
+        let Authorization { id, payer, expires, malleable, too_late: _ } = authorization;
         let claim = NewClaim { id, expires };
         match self.0.ledger.claim(&claim, self.0.clock.now()).await {
             Ok(Claimed::New) => Ok(Permit {
@@ -197,6 +197,7 @@ impl Gate {
                 facilitator: terms.facilitator,
                 version,
                 request: Arc::new(request),
+                malleable,
                 handed_over: false,
             }),
             Ok(Claimed::Held(PaymentState::Unresolved)) => Err(Refusal::Unresolved),

@@ -198,6 +198,10 @@ impl LiveAccept {
             values.extend(known.supported.signers_of(network));
             as_good.push(((*member).to_owned(), values));
         }
+        if v2_kind.is_none() && v1::requirements(&requirements, "", "").is_none() {
+            // The facilitator speaks v1 alone, and v1 has no words for these terms.
+            return None;
+        }
         Some(Self {
             scheme,
             facilitator: accept.facilitator,

@@ -20,6 +20,8 @@ pub struct Permit {
     pub(super) facilitator: FacilitatorId,
     pub(super) version: Version,
     pub(super) request: Arc<FacilitatorRequest>,
+    /// Whether the same payment can be written in ways that look like different ones.
+    pub(super) malleable: bool,
     /// Set once settlement takes responsibility for the claim.
     pub(super) handed_over: bool,
 }

@@ -51,6 +51,18 @@ fn declined(reason: &str) -> SettleOutcome {
     SettleOutcome::Declined(SettleResponse::failed(&Reason::foreign(reason), None, &network))
 }
 
+fn declined_after_sending(reason: &str) -> SettleOutcome {
+    let failed = SettleResponse::failed(&Reason::foreign(reason), None, &terms().network);
+    SettleOutcome::Declined(SettleResponse { transaction: "0x1".into(), ..failed })
+}
+
+fn reverted() -> SettleResponse {
+    let SettleOutcome::Declined(response) = declined_after_sending("invalid_transaction_state") else {
+        panic!("not declined");
+    };
+    response
+}
+
 fn unavailable() -> Unavailable {
     let (facilitator, cause) = ("scripted".to_owned(), "scripted".to_owned());
     Unavailable { facilitator, cause, retry_after: Duration::from_secs(1) }
@@ -110,6 +122,15 @@ fn offer(requirements: PaymentRequirements, settle: SettleWhen) -> Offer {
 }
 
 fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
+    shop_for(terms(), supported(versions, &json!({})), settle, capacity)
+}
+
+fn shop_for(
+    terms: PaymentRequirements,
+    supported: Arc<Supported>,
+    settle: SettleWhen,
+    capacity: usize,
+) -> Shop {
     let route = Route {
         name: "articles".into(),
         hosts: vec![],
@@ -117,13 +138,13 @@ fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
         path: PathPattern::Any,
         headers: vec![],
         query: vec![],
-        decision: Decision::Paid(Box::new(offer(terms(), settle))),
+        decision: Decision::Paid(Box::new(offer(terms, settle))),
         upstream: UpstreamId(0),
     };
     let table = Arc::new(RouteTable::new(vec![], route));
     let route = Arc::clone(table.default());
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
-    offers.observe(FacilitatorId(0), supported(versions, &json!({})));
+    offers.observe(FacilitatorId(0), supported);
     let ledger = Arc::new(MemoryLedger::new(capacity));
     let facilitator = Arc::new(Scripted::default());
     let gate = Gate::new(GateParts {
@@ -310,12 +331,28 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
     let unresolved = || Some(Refusal::Unresolved);
     let cases: Vec<(Vec<SettleOutcome>, Option<Refusal>, PaymentState, usize)> = vec![
         (vec![settled()], None, PaymentState::Settled, 1),
-        (vec![declined("no")], Some(failed.clone()), PaymentState::Claimed, 1),
+        (vec![declined("no")], Some(failed), PaymentState::Claimed, 1),
         (vec![SettleOutcome::Unreachable(unavailable())], Some(down), PaymentState::Claimed, 1),
         (vec![SettleOutcome::AnswerLost(unavailable())], unresolved(), PaymentState::Unresolved, 1),
         (vec![declined("invalid_exact_evm_nonce_already_used")], unresolved(), PaymentState::Unresolved, 1),
         (vec![pending(), settled()], None, PaymentState::Settled, 2),
-        (vec![pending(), declined("no")], Some(failed), PaymentState::Claimed, 2),
+        (vec![declined("AUTHORIZATION is used or canceled")], unresolved(), PaymentState::Unresolved, 1),
+        (vec![declined("duplicate_settlement")], unresolved(), PaymentState::Unresolved, 1),
+        (vec![declined_after_sending("odd")], unresolved(), PaymentState::Unresolved, 1),
+        (
+            vec![declined_after_sending("invalid_transaction_state")],
+            Some(Refusal::SettlementFailed(Box::new(reverted()))),
+            PaymentState::Claimed,
+            1,
+        ),
+        (vec![pending(), declined("no")], unresolved(), PaymentState::Unresolved, 2),
+        (vec![pending(), declined("duplicate_settlement")], unresolved(), PaymentState::Unresolved, 2),
+        (
+            vec![pending(), declined_after_sending("invalid_transaction_state")],
+            Some(Refusal::SettlementFailed(Box::new(reverted()))),
+            PaymentState::Claimed,
+            2,
+        ),
         (vec![pending(), pending()], unresolved(), PaymentState::Unresolved, 2),
         (
             vec![pending(), SettleOutcome::Unreachable(unavailable())],
@@ -423,4 +460,25 @@ async fn a_payment_that_cannot_be_read_is_refused_with_a_reason() {
         let Admission::Refused(refusal) = admitted else { panic!("{admitted:?}") };
         assert_eq!(refusal, invalid(reason));
     }
+}
+
+#[tokio::test]
+async fn a_payment_of_an_unknown_scheme_written_in_two_ways_buys_one_delivery() {
+    let mut terms = terms();
+    terms.network = "xrpl:0".parse().unwrap();
+    terms.extra.clear();
+    let kind = SupportedKind {
+        version: Version::V2,
+        scheme: "exact".into(),
+        network: terms.network.clone(),
+        extra: serde_json::Map::new(),
+    };
+    let supported = Arc::new(Supported { kinds: vec![kind], ..Supported::default() });
+    let shop = shop_for(terms.clone(), supported, SettleWhen::BeforeResponse, 10);
+    let message = |payload: Value| json!({"x402Version": 2, "accepted": terms, "payload": payload});
+    let first = shop.permit(&message(json!({"blob": "AB"}))).await;
+    assert!(shop.gate.settle(first).await.is_ok());
+    // The scripted facilitator names the same transaction again, as some networks do.
+    let second = shop.permit(&message(json!({"blob": "ab", "x": 1}))).await;
+    assert_eq!(shop.gate.settle(second).await, Err(Refusal::AlreadyUsed));
 }

@@ -53,17 +53,25 @@ impl Condition {
 
     /// Whether it holds for a query, given without its `?`.
     pub(super) fn holds_in_query(&self, query: &str, spelling: Spelling) -> bool {
-        let values = query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+        // Some servers part at `;` as well, trim names, and write `_` for `.`, ` ` and `[`.
+        let separators: &[char] = if spelling == Spelling::Any { &['&', ';'] } else { &['&'] };
+        let values = query.split(separators).filter(|pair| !pair.is_empty()).filter_map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (name, _) = decode_form(name);
-            if !name.eq_ignore_ascii_case(&self.name) {
+            if !same_parameter(&name, &self.name) {
                 return None;
             }
             let same_name = name == self.name;
             let (value, is_text) = decode_form(value);
             Some(Occurrence { value, same_name, is_text })
         });
-        self.holds(values, spelling)
+        match (&self.value, spelling) {
+            // Parameters are read with more latitude than headers.
+            (ValueMatch::Equals(text), Spelling::Any) => {
+                values.map(|value| value.value).any(|value| value.trim().eq_ignore_ascii_case(text))
+            }
+            _ => self.holds(values, spelling),
+        }
     }
 
     fn holds<'a>(&self, mut values: impl Iterator<Item = Occurrence<'a>>, spelling: Spelling) -> bool {
@@ -92,6 +100,12 @@ impl ValueMatch {
             Self::Present(present) => *present,
         }
     }
+}
+
+/// Whether a parameter's name is one that some server could take for `wanted`.
+fn same_parameter(name: &str, wanted: &str) -> bool {
+    let folded = |text: &str| text.trim().to_ascii_lowercase().replace(['.', ' ', '['], "_");
+    name.eq_ignore_ascii_case(wanted) || folded(name) == folded(wanted)
 }
 
 /// Whether a method is among those of a route; GET stands for HEAD too (RFC 9110 §9.3.2).
@@ -190,6 +204,10 @@ mod tests {
             (equals("f", "a=b"), "f=a=b", true, true),
             (equals("f", "100%"), "f=100%", true, true),
             (equals("f", ""), "f", true, true),
+            (equals("f", "pdf"), "f=PDF", true, false),
+            (equals("f", "pdf"), "x=1;f=pdf", true, false),
+            (equals("f", "pdf"), "%20f=pdf", true, false),
+            (equals("a.b", "1"), "a_b=1", true, false),
             (regex("f", "^.$"), "f=%FF", true, false),
             (present("f", true), "f", true, true),
             (present("f", true), "F=1", true, false),

@@ -1,5 +1,7 @@
 //! What operators write as the path of a route.
 
+use std::borrow::Cow;
+
 use super::glob::{Glob, Partial, Segment, Spelling};
 use super::readings::Reading;
 use super::text;
@@ -129,8 +131,8 @@ impl PathPattern {
         regex::Regex::new(source).map_err(problem)?;
         Ok(Self::Regex(PathRegex {
             source: source.to_owned(),
-            as_written: anchored(source, "", false).map_err(problem)?,
-            any_spelling: anchored(source, "/?", true).map_err(problem)?,
+            as_written: anchored(source, false).map_err(problem)?,
+            any_spelling: anchored(source, true).map_err(problem)?,
         }))
     }
 
@@ -166,25 +168,24 @@ impl PathRegex {
         match spelling {
             Spelling::AsWritten => self.as_written.is_match(path.text),
             Spelling::Any => {
-                any.is_match(path.text)
-                    || (path.folded != path.text && any.is_match(path.folded))
-                    || with_slash(path.text).is_some_and(|text| any.is_match(&text))
-                    || (path.folded != path.text
-                        && with_slash(path.folded).is_some_and(|text| any.is_match(&text)))
+                let fits = |text: &str| any.is_match(text) || any.is_match(&other_slash(text));
+                fits(path.text) || (path.folded != path.text && fits(path.folded))
             }
         }
     }
 }
 
-fn with_slash(text: &str) -> Option<String> {
-    (!text.ends_with('/')).then(|| format!("{text}/"))
+/// The path without its slash at the end, or with one. An expression cannot be made to allow for both:
+/// it may end in an anchor of its own.
+fn other_slash(text: &str) -> Cow<'_, str> {
+    text.strip_suffix('/').map_or_else(|| Cow::Owned(format!("{text}/")), Cow::Borrowed)
 }
 
-fn anchored(source: &str, tail: &str, ignore_case: bool) -> Result<regex::Regex, regex::Error> {
+fn anchored(source: &str, ignore_case: bool) -> Result<regex::Regex, regex::Error> {
     let build = |text: &str| regex::RegexBuilder::new(text).case_insensitive(ignore_case).build();
-    build(&format!(r"\A(?:{source}){tail}\z"))
+    build(&format!(r"\A(?:{source})\z"))
         // In `(?x)` mode a comment at the end swallows the anchor; a line break ends it.
-        .or_else(|error| build(&format!("\\A(?:{source}\n){tail}\\z")).map_err(|_| error))
+        .or_else(|error| build(&format!("\\A(?:{source}\n)\\z")).map_err(|_| error))
 }
 
 type Problem = (usize, PatternProblem);

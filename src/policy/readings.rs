@@ -1,8 +1,9 @@
 //! The ways in which origins read one and the same path.
 //!
 //! Servers differ: some decode `%2F` into a separator, decode twice, merge `//`, cut `;parameters` off
-//! each segment, drop what Windows drops from the end of a file name, or take the first segment after
-//! a leading `//` for a host. Each habit alone and all of them together give a reading, and the route
+//! each segment, drop what Windows drops from the end of a file name, take the first segment after a
+//! leading `//` for a host, or take a decoded `?` or `#` for the end of the path (Apache's rewriting
+//! did, CVE-2024-38474). Each habit alone and all of them together give a reading, and the route
 //! table asks about every one. Most paths have one reading only.
 
 use super::path::PathError;
@@ -117,6 +118,11 @@ impl Explorer {
         }
         if origin.strips && bytes.contains(&b';') {
             self.visit(&without_parameters(bytes), Origin { strips: false, ..origin })?;
+        }
+        for end in [b'?', b'#'] {
+            if let Some(at) = bytes.iter().position(|byte| *byte == end) {
+                self.visit(&bytes[..at], origin)?;
+            }
         }
         if let (true, Some(path)) = (origin.skips_host, without_authority(bytes)) {
             self.visit(path, Origin { skips_host: false, ..origin })?;
@@ -250,6 +256,8 @@ mod tests {
             ("/a/%20/b", vec!["/a/ /b", "/a//b", "/a/b"]),
             ("/a/;x/b", vec!["/a/;x/b", "/a//b", "/a/b"]),
             ("/a%252Fb", vec!["/a%2Fb", "/a%2Fb", "/a/b"]),
+            ("/a%3Fb/c", vec!["/a?b/c", "/a"]),
+            ("/a%2523b%3Fc", vec!["/a%23b?c", "/a#b?c", "/a#b", "/a", "/a%23b"]),
         ] {
             assert_eq!(readings(path), expected, "{path}");
         }

@@ -11,7 +11,7 @@ use crate::x402::header as x402;
 
 /// Headers a client may not send on: payments are the gateway's, and the others would make an
 /// origin see another path or method than the one that was decided on.
-const FROM_CLIENTS: [&str; 16] = [
+const FROM_CLIENTS: [&str; 25] = [
     x402::PAYMENT_SIGNATURE,
     x402::X_PAYMENT,
     x402::PAYMENT_REQUIRED,
@@ -24,6 +24,15 @@ const FROM_CLIENTS: [&str; 16] = [
     "x-original-uri",
     "x-rewrite-url",
     "x-forwarded-prefix",
+    "x-forwarded-uri",
+    "x-forwarded-path",
+    "x-forwarded-method",
+    "x-forwarded-port",
+    "x-original-method",
+    "x-original-host",
+    "x-envoy-original-path",
+    "x-matched-path",
+    "x-invoke-path",
     "x-http-method-override",
     "x-http-method",
     "x-method-override",
@@ -133,14 +142,22 @@ pub(super) fn describe(
 /// Removes what an origin may not say to clients. On priced routes the payment headers are the
 /// gateway's; on free ones the origin may be an x402 server itself.
 pub(super) fn strip_response(response: &mut ResponseHeader, priced: bool) {
-    for name in [x402::SETTLEMENT_OVERRIDES, x402::EXTENSION_RESPONSES] {
+    for name in not_from_origins(priced) {
         response.remove_header(name);
     }
-    if priced {
-        for name in [x402::PAYMENT_REQUIRED, x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE] {
-            response.remove_header(name);
-        }
+}
+
+/// The same for the fields behind a body.
+pub(super) fn strip_trailers(trailers: &mut HeaderMap, priced: bool) {
+    for name in not_from_origins(priced) {
+        trailers.remove(name);
     }
+}
+
+fn not_from_origins(priced: bool) -> impl Iterator<Item = &'static str> {
+    let sellers_own = [x402::PAYMENT_REQUIRED, x402::PAYMENT_RESPONSE, x402::X_PAYMENT_RESPONSE];
+    let internal = [x402::SETTLEMENT_OVERRIDES, x402::EXTENSION_RESPONSES];
+    internal.into_iter().chain(sellers_own.into_iter().filter(move |_| priced))
 }
 
 /// Directives that let shared caches keep an answer (RFC 9111 §5.2.2, RFC 5861).

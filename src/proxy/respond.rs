@@ -78,8 +78,7 @@ impl Responder {
                 answer
             }
             Refusal::Unresolved => retry_later(
-                "the outcome of this payment's settlement is not known yet; do not pay again, present the \
-                 same payment later",
+                "the outcome of this payment's settlement is not known; do not pay again before it is",
                 Duration::from_secs(5),
             )?,
             Refusal::Unavailable { retry_after, .. } => {

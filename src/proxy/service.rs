@@ -14,7 +14,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{announced_method, complete_preflight};
 use super::context::{Payment, Plan, RequestContext};
-use super::facts::Target;
+use super::facts::{BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access};
@@ -62,6 +62,9 @@ impl ProxyHttp for Paywall {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
+        if let Err(bad) = take_hop_by_hop_away(session.req_header_mut()) {
+            return self.answer_bad(session, ctx, &bad).await;
+        }
         let target = match Target::read(session.req_header()) {
             Ok(target) => target,
             Err(bad) => return self.answer_bad(session, ctx, &bad).await,
@@ -81,6 +84,10 @@ impl ProxyHttp for Paywall {
         let preflight = announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
         if preflight {
+            // An origin could act on a body, and nobody has paid for that.
+            if !session.as_downstream_mut().is_body_empty() {
+                return self.answer_bad(session, ctx, &BadRequest::PreflightBody).await;
+            }
             return self.admit_preflight(session, ctx, plan).await;
         }
         self.admit(session, ctx, plan).await
@@ -150,15 +157,15 @@ impl ProxyHttp for Paywall {
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        // 1xx responses pass through here too; only the final one settles. A switch is final.
-        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(());
-        }
         let (priced, preflight) = {
             let plan = plan(ctx)?;
             (plan.route.offer().is_some(), plan.preflight)
         };
         headers::strip_response(response, priced);
+        // 1xx responses pass through here too; only the final one settles. A switch is final.
+        if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
         if session.req_header().version == http::Version::HTTP_10 {
             end_with_connection(session, response);
         }
@@ -169,6 +176,13 @@ impl ProxyHttp for Paywall {
             return complete_preflight(response);
         }
         self.settle_for(response, ctx).await?;
+        if !ctx.payment.allows_delivery() {
+            // Cannot happen; if it does, nothing is given away.
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "an answer of a priced route without a payment",
+            );
+        }
         headers::make_private(response)?;
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             headers::append(response, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
@@ -192,6 +206,20 @@ impl ProxyHttp for Paywall {
         if ctx.plan.as_ref().is_some_and(|plan| plan.preflight) {
             *body = None;
         }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut header::HeaderMap,
+        ctx: &mut RequestContext,
+    ) -> pingora::Result<Option<Bytes>> {
+        let plan = plan(ctx)?;
+        if plan.preflight {
+            trailers.clear();
+        }
+        headers::strip_trailers(trailers, plan.route.offer().is_some());
         Ok(None)
     }
 
@@ -236,7 +264,7 @@ impl ProxyHttp for Paywall {
         ctx: &mut RequestContext,
     ) -> FailToProxy {
         if let Payment::Admitted(_) = &ctx.payment
-            && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::None)
+            && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::Released)
         {
             self.gate.release(permit).await;
         }
@@ -291,7 +319,7 @@ fn paid_by(payment: &Payment) -> Option<PaidBy> {
             let response = &settled.receipt.response;
             (&settled.terms, response.payer.clone(), Some(response.transaction.clone()))
         }
-        Payment::None | Payment::Refused(..) => return None,
+        Payment::None | Payment::Settling | Payment::Released | Payment::Refused(..) => return None,
     };
     Some(PaidBy {
         payer,

@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
 use serde_json::{Map, Value};
 
-use super::PaymentId;
+use super::{Moment, PaymentId};
 use crate::clock::UnixSeconds;
 use crate::x402::{PaymentRequirements, Reason};
 
@@ -13,6 +13,9 @@ const ECDSA_SIGNATURE_BYTES: usize = 65;
 
 /// Signatures of contract wallets carry their own proofs, within reason.
 const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+
+/// Seconds by which a payment may outlast its offer: clients are known to sign for longer.
+const EXTRA_VALIDITY_SECONDS: u64 = 24 * 3600;
 
 /// The offer's terms as EVM values.
 pub(super) struct EvmTerms<'a> {
@@ -33,6 +36,12 @@ impl<'a> EvmTerms<'a> {
             amount: requirements.amount.0,
             requirements,
         })
+    }
+
+    /// Whether a payment stays valid far longer than its offer: it would occupy the ledger as long.
+    pub(super) fn is_too_long(&self, end: U256, moment: Moment) -> bool {
+        let longest = self.requirements.max_timeout_seconds.saturating_add(EXTRA_VALIDITY_SECONDS);
+        end > U256::from(moment.now.plus(longest).0)
     }
 
     pub(super) fn domain_member(&self, member: &str) -> Result<&str, Reason> {

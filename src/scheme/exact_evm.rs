@@ -44,6 +44,9 @@ pub fn authorization_digest(
     message.eip712_signing_hash(&domain)
 }
 
+/// Members of a payload that hold what is signed, one for each method.
+const METHOD_MEMBERS: [&str; 3] = ["authorization", "permit2Authorization", "delegationManager"];
+
 /// `exact` on EVM networks.
 #[derive(Debug, Clone, Copy)]
 pub struct ExactEvm;
@@ -65,11 +68,16 @@ impl Scheme for ExactEvm {
     ) -> Result<Authorization, Reason> {
         let terms = EvmTerms::read(requirements)?;
         let method = requirements.extra.get("assetTransferMethod").and_then(Value::as_str);
+        // Facilitators tell the method by the payload's shape: it must have the offered one's alone.
+        let has_other =
+            |own: &str| METHOD_MEMBERS.iter().any(|name| *name != own && payload.contains_key(*name));
         match method {
-            None | Some("eip3009") => inspect_eip3009(&terms, payload, moment),
-            Some("permit2") => permit2::inspect(&terms, payload, moment),
+            None | Some("eip3009") if !has_other("authorization") => inspect_eip3009(&terms, payload, moment),
+            Some("permit2") if !has_other("permit2Authorization") => {
+                permit2::inspect(&terms, payload, moment)
+            }
             // Other methods move money in ways that cannot be made single-use from the payload.
-            Some(_) => Err(Reason::INVALID_PAYLOAD),
+            _ => Err(Reason::INVALID_PAYLOAD),
         }
     }
 }
@@ -99,6 +107,9 @@ fn inspect_eip3009(
     if message.validAfter > U256::from(moment.now.0) {
         return Err(Reason::EVM_VALID_AFTER);
     }
+    if terms.is_too_long(message.validBefore, moment) {
+        return Err(Reason::EVM_VALID_BEFORE);
+    }
     let digest = authorization_digest(
         &message,
         terms.domain_member("name")?,
@@ -112,6 +123,7 @@ fn inspect_eip3009(
         id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
         payer: Some(message.from.to_checksum(None)),
         expires: Some(saturating_seconds(message.validBefore)),
+        malleable: false,
         too_late: (!in_time).then_some(Reason::EVM_VALID_BEFORE),
     })
 }
@@ -166,6 +178,8 @@ mod tests {
             (|m, now| m.validAfter = U256::from(now + 1), Reason::EVM_VALID_AFTER),
             (|m, now| m.validBefore = U256::from(now + 25), Reason::EVM_VALID_BEFORE),
             (|m, _| m.validBefore = U256::ZERO, Reason::EVM_VALID_BEFORE),
+            (|m, now| m.validBefore = U256::from(now + 300 + 24 * 3600 + 1), Reason::EVM_VALID_BEFORE),
+            (|m, _| m.validBefore = U256::MAX, Reason::EVM_VALID_BEFORE),
             (|m, _| m.from = Address::repeat_byte(2), Reason::EVM_SIGNATURE),
         ];
         for (change, reason) in cases {
@@ -262,5 +276,9 @@ mod tests {
             assert_eq!(inspect(&bad), Err(Reason::INVALID_PAYLOAD), "{bad}");
         }
         assert_eq!(inspect(&json!({})), Err(Reason::INVALID_PAYLOAD));
+        // A facilitator could take the other part for the payment.
+        let mut double = good;
+        double["permit2Authorization"] = json!({});
+        assert_eq!(inspect(&double), Err(Reason::INVALID_PAYLOAD));
     }
 }

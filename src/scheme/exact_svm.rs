@@ -62,6 +62,7 @@ impl Scheme for ExactSvm {
             id: PaymentId(alloy_primitives::keccak256(transaction.message)),
             payer: authority.map(|account| bs58::encode(account).into_string()),
             expires: Some(moment.now.plus(LIFETIME_SECONDS)),
+            malleable: false,
             too_late: None,
         })
     }
@@ -207,4 +208,193 @@ fn read_instruction<'a>(reader: &mut Reader<'a>) -> Option<Instruction<'a>> {
     let count = reader.length()?;
     let data = reader.take(count)?;
     Some(Instruction { program, accounts, data })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ring::signature::{Ed25519KeyPair, KeyPair as _};
+    use serde_json::json;
+
+    use super::*;
+    use crate::scheme::testing::MOMENT;
+
+    /// Index of each account in [`Draft::new`]'s message.
+    const PAYER: u8 = 1;
+    const MINT: u8 = 4;
+    const TOKEN: u8 = 5;
+
+    fn key(seed: u8) -> Ed25519KeyPair {
+        Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
+    }
+
+    fn account(seed: u8) -> [u8; 32] {
+        key(seed).public_key().as_ref().try_into().unwrap()
+    }
+
+    fn terms() -> PaymentRequirements {
+        let text = |bytes: [u8; 32]| bs58::encode(bytes).into_string();
+        PaymentRequirements {
+            scheme: "exact".into(),
+            network: "solana".parse().unwrap(),
+            amount: "10000".parse().unwrap(),
+            asset: text([44; 32]),
+            pay_to: text(account(3)),
+            max_timeout_seconds: 60,
+            extra: [("feePayer".to_owned(), text(account(1)).into())].into_iter().collect(),
+        }
+    }
+
+    /// A transaction before it is signed: fee payer and payer sign, and the payer transfers.
+    struct Draft {
+        version: Vec<u8>,
+        accounts: Vec<[u8; 32]>,
+        instructions: Vec<(u8, Vec<u8>, Vec<u8>)>,
+        tables: Vec<u8>,
+    }
+
+    impl Draft {
+        fn new() -> Self {
+            let token = bs58::decode(TOKEN_PROGRAM).into_vec().unwrap().try_into().unwrap();
+            let transfer = [&[TRANSFER_CHECKED][..], &10_000_u64.to_le_bytes(), &[6]].concat();
+            Self {
+                version: vec![0x80],
+                accounts: vec![account(1), account(2), [42; 32], [43; 32], [44; 32], token],
+                instructions: vec![(TOKEN, vec![2, MINT, 3, PAYER], transfer)],
+                tables: vec![0],
+            }
+        }
+
+        fn message(&self) -> Vec<u8> {
+            let count = |length: usize| u8::try_from(length).unwrap();
+            let mut message = [self.version.as_slice(), &[2, 0, 2, count(self.accounts.len())]].concat();
+            message.extend(self.accounts.iter().flatten());
+            message.extend([9; 32]);
+            message.push(count(self.instructions.len()));
+            for (program, accounts, data) in &self.instructions {
+                message.extend([*program, count(accounts.len())]);
+                message.extend(accounts);
+                message.push(count(data.len()));
+                message.extend(data);
+            }
+            message.extend(&self.tables);
+            message
+        }
+
+        fn signed(&self) -> Vec<u8> {
+            let message = self.message();
+            [&[2][..], &[0; 64], key(2).sign(&message).as_ref(), &message].concat()
+        }
+    }
+
+    fn inspect(bytes: &[u8]) -> Result<Authorization, Reason> {
+        let encoded = base64::engine::general_purpose::STANDARD.encode(bytes);
+        ExactSvm.inspect(&terms(), json!({"transaction": encoded}).as_object().unwrap(), MOMENT)
+    }
+
+    #[test]
+    fn a_right_transaction_is_understood() {
+        let found = inspect(&Draft::new().signed()).unwrap();
+        assert_eq!(found.payer, Some(bs58::encode(account(2)).into_string()));
+        assert_eq!(found.expires, Some(MOMENT.now.plus(LIFETIME_SECONDS)));
+        let legacy = Draft { version: vec![], tables: vec![], ..Draft::new() };
+        assert_ne!(inspect(&legacy.signed()).unwrap().id, found.id);
+    }
+
+    #[test]
+    fn the_fee_payers_signature_is_no_part_of_the_identity_and_every_other_byte_counts() {
+        let right = Draft::new().signed();
+        let id = inspect(&right).unwrap().id;
+        for position in 0..right.len() {
+            let mut changed = right.clone();
+            changed[position] ^= 1;
+            let found = inspect(&changed);
+            if (1..65).contains(&position) {
+                assert_eq!(found.unwrap().id, id, "byte {position}");
+            } else {
+                assert!(found.is_err(), "byte {position}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_transaction_is_read_whole_or_not_at_all() {
+        let right = Draft::new().signed();
+        for length in 0..right.len() {
+            assert_eq!(inspect(&right[..length]), Err(Reason::SVM_TRANSACTION), "{length} bytes");
+        }
+        assert_eq!(inspect(&[right.as_slice(), &[0]].concat()), Err(Reason::SVM_TRANSACTION));
+        let mut large = Draft::new();
+        large.instructions.extend((0..10).map(|_| (PAYER, vec![], vec![0; 100])));
+        assert!(large.signed().len() > TRANSACTION_BYTES_MAX);
+        assert_eq!(inspect(&large.signed()), Err(Reason::SVM_TRANSACTION));
+    }
+
+    #[test]
+    fn what_a_lookup_table_hides_is_not_believed() {
+        let with_table = |change: fn(&mut Draft)| {
+            // One table, of which the first entry is account 6 of the message.
+            let mut draft = Draft::new();
+            draft.tables = [&[1][..], &[50; 32], &[1, 0, 0]].concat();
+            change(&mut draft);
+            inspect(&draft.signed())
+        };
+        assert!(with_table(|_| {}).is_ok(), "a table for other accounts does no harm");
+        let hidden = Err(Reason::SVM_TRANSACTION);
+        assert_eq!(with_table(|draft| draft.instructions[0].1[1] = 6), hidden, "the mint");
+        assert_eq!(with_table(|draft| draft.instructions[0].1[3] = 6), hidden, "the owner");
+        assert_eq!(with_table(|draft| draft.instructions[0].1.truncate(3)), hidden, "no owner at all");
+    }
+
+    #[test]
+    fn the_owner_must_sign_and_must_not_be_the_fee_payer() {
+        let owned_by = |position: u8, signers: &[u8]| {
+            let mut draft = Draft::new();
+            draft.instructions[0].1[3] = position;
+            draft.instructions[0].1.extend(signers);
+            inspect(&draft.signed()).map(|found| found.payer)
+        };
+        assert_eq!(owned_by(0, &[]), Err(Reason::SVM_FEE_PAYER));
+        assert_eq!(owned_by(2, &[]), Err(Reason::SVM_SIGNATURE));
+        let multisig = Some(bs58::encode([42; 32]).into_string());
+        assert_eq!(owned_by(2, &[PAYER]), Ok(multisig), "a multisig account's signers sign for it");
+    }
+
+    #[test]
+    fn what_is_no_transaction_or_has_no_offered_fee_payer_is_refused() {
+        for payload in [json!({}), json!({"transaction": 7}), json!({"transaction": null})] {
+            let inspected = ExactSvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT);
+            assert_eq!(inspected, Err(Reason::INVALID_PAYLOAD));
+        }
+        for text in ["", "AA", "!!!!", "AQ=="] {
+            let payload = json!({ "transaction": text });
+            let inspected = ExactSvm.inspect(&terms(), payload.as_object().unwrap(), MOMENT);
+            assert_eq!(inspected, Err(Reason::SVM_TRANSACTION), "{text:?}");
+        }
+        let mut without = terms();
+        without.extra.clear();
+        let encoded = base64::engine::general_purpose::STANDARD.encode(Draft::new().signed());
+        let payload = json!({ "transaction": encoded });
+        let inspected = ExactSvm.inspect(&without, payload.as_object().unwrap(), MOMENT);
+        assert_eq!(inspected, Err(Reason::SVM_FEE_PAYER));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_refused_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(inspect(&bytes).is_err());
+        }
+
+        #[test]
+        fn any_change_of_a_transaction_is_refused_without_panic(
+            position in 65_usize..400, bytes in proptest::collection::vec(any::<u8>(), 1..4)
+        ) {
+            let right = Draft::new().signed();
+            let mut changed = right.clone();
+            let position = position % (right.len() - 65) + 65;
+            changed.splice(position..(position + bytes.len()).min(right.len()), bytes);
+            prop_assume!(changed != right);
+            prop_assert!(inspect(&changed).is_err());
+        }
+    }
 }

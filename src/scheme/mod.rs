@@ -44,6 +44,9 @@ pub struct Authorization {
     pub payer: Option<String>,
     /// From when on the payment can no longer be settled; `None` when that is not known.
     pub expires: Option<UnixSeconds>,
+    /// Whether the same payment can be written in ways that give different identities, because the
+    /// scheme is not understood here. Then its transaction is made single-use as well.
+    pub malleable: bool,
     /// The reason, when it ends too soon to be settled after the origin's answer, or has ended;
     /// everything else about it is right. It buys nothing, but may be one that was settled before.
     pub too_late: Option<Reason>,

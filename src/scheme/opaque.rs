@@ -6,10 +6,15 @@ use serde_json::{Map, Value};
 use super::{Authorization, Moment, PaymentId, Scheme};
 use crate::x402::{Network, PaymentRequirements, Reason};
 
+/// Seconds for which a payment of unknown validity is remembered: thirty days.
+const REMEMBERED_SECONDS: u64 = 30 * 24 * 3600;
+
 /// Anything a facilitator lists in `/supported`.
 ///
 /// The payment's identity is a hash of its decoded payload with sorted members, so re-encoding the
-/// JSON does not make another payment of it. When it expires is not known, so it is never forgotten.
+/// JSON does not make another payment of it; adding members or changing spellings inside does, so
+/// its transaction is made single-use when it is settled. When it expires is not known, so it is
+/// remembered longer than any payment in use lasts.
 #[derive(Debug, Clone, Copy)]
 pub struct Opaque;
 
@@ -26,7 +31,7 @@ impl Scheme for Opaque {
         &self,
         requirements: &PaymentRequirements,
         payload: &Map<String, Value>,
-        _moment: Moment,
+        moment: Moment,
     ) -> Result<Authorization, Reason> {
         if payload.is_empty() {
             return Err(Reason::INVALID_PAYLOAD);
@@ -35,7 +40,8 @@ impl Scheme for Opaque {
         Ok(Authorization {
             id: PaymentId(keccak256(identity.to_string().as_bytes())),
             payer: None,
-            expires: None,
+            expires: Some(moment.now.plus(REMEMBERED_SECONDS)),
+            malleable: true,
             too_late: None,
         })
     }

@@ -64,6 +64,9 @@ pub(super) fn inspect(
     };
     let signature = read_signature(payload)?;
     check_terms(terms, &message, moment)?;
+    if terms.is_too_long(message.deadline, moment) {
+        return Err(Reason::PERMIT2_DEADLINE);
+    }
     let domain = Eip712Domain::new(
         Some("Permit2".into()),
         None,
@@ -79,6 +82,7 @@ pub(super) fn inspect(
         id: nullifier(b"permit2", terms.chain_id, PERMIT2, from, B256::from(message.nonce)),
         payer: Some(from.to_checksum(None)),
         expires: Some(saturating_seconds(message.deadline)),
+        malleable: false,
         too_late: (!in_time).then_some(Reason::PERMIT2_DEADLINE),
     })
 }

@@ -27,6 +27,7 @@ async function answerPayments(page, count, answer) {
   });
 }
 
+// Compliance 62.
 test('a reader signs once and the article takes the place of the paywall', async ({ page, origin, seen }) => {
   const wallet = await giveWallet(page);
   const unpaid = await page.goto(`${origin}/articles/x402?from=home#top`);
@@ -155,6 +156,7 @@ test('without a wallet the page names a command that a shell reads as one addres
   assert.equal(await page.getByRole('link', { name: 'What is x402?' }).getAttribute('href'), 'https://www.x402.org/');
 });
 
+// Compliance 61.
 test('a hostile description and address stay text', async ({ page, origin, seen }) => {
   await giveWallet(page);
   await page.goto(`${origin}/articles/signed-payments?q=</script><script>window.attacked=4</script>&r=<img src=x onerror=window.attacked=5>`);

@@ -1,4 +1,5 @@
 // The interop suite: published x402 clients against a running gateway. Started by run.sh.
+// Compliance 8: each of them pays against the same 402.
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";

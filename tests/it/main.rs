@@ -6,8 +6,17 @@
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(clippy::format_push_string)]
 
+mod authorizations;
+mod availability;
+mod browser_page;
+mod bypasses;
+mod compliance;
+mod cors;
+mod credentials;
+mod facilitators;
 mod http2;
 mod limits;
+mod matching;
 mod payments;
 mod proxy;
 mod proxy_framing;
@@ -15,7 +24,12 @@ mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
 mod readme;
+mod release;
+mod replay;
+mod routing;
 mod shutdown;
+mod solana;
 mod streams;
 mod support;
 mod tls;
+mod wire;

@@ -5,6 +5,7 @@ use crate::support::payer::encode;
 use crate::support::{Act, Facilitator, Gateway, Origin, Payer, get};
 use serde_json::json;
 
+/// Compliance 1, 7, 9, 46.
 #[tokio::test]
 async fn an_unpaid_request_is_challenged_and_a_paid_one_is_served() {
     let origin = Origin::site().await;
@@ -30,6 +31,7 @@ async fn an_unpaid_request_is_challenged_and_a_paid_one_is_served() {
     assert_eq!(request.header("x-402-route"), Some("paid"));
 }
 
+/// Compliance 3, 9.
 #[tokio::test]
 async fn a_v1_payment_is_answered_in_v1() {
     let origin = Origin::site().await;
@@ -46,6 +48,7 @@ async fn a_v1_payment_is_answered_in_v1() {
     assert_eq!(paid.decoded("x-payment-response")["network"], "base-sepolia");
 }
 
+/// Compliance 48.
 #[tokio::test]
 async fn one_payment_buys_one_response_even_when_presented_concurrently() {
     let origin = Origin::site().await;
@@ -72,6 +75,7 @@ async fn one_payment_buys_one_response_even_when_presented_concurrently() {
     assert_eq!(facilitator.calls("/settle").len(), 1);
 }
 
+/// Compliance 38, 52.
 #[tokio::test]
 async fn an_origin_that_fails_is_not_paid_and_the_payment_stays_good() {
     for status in [301, 304, 404, 500] {
@@ -93,6 +97,7 @@ async fn an_origin_that_fails_is_not_paid_and_the_payment_stays_good() {
     }
 }
 
+/// Compliance 32, 39.
 #[tokio::test]
 async fn when_settlement_fails_the_content_is_withheld() {
     let origin = Origin::site().await;

@@ -17,6 +17,8 @@ struct Origin {
     strips: Option<usize>,
     /// Whether it reads `//host/path` as a URL with a host.
     parses_url: bool,
+    /// Whether a `?` or `#` that it decodes ends the path.
+    ends_late: bool,
 }
 
 impl Origin {
@@ -25,8 +27,10 @@ impl Origin {
         for decodes in 1..=3 {
             for splits in 0..=decodes {
                 for strips in (0..=decodes).map(Some).chain([None]) {
-                    for parses_url in [false, true] {
-                        all.push(Self { decodes, splits, strips, parses_url });
+                    for (parses_url, ends_late) in
+                        [(false, false), (true, false), (false, true), (true, true)]
+                    {
+                        all.push(Self { decodes, splits, strips, parses_url, ends_late });
                     }
                 }
             }
@@ -46,6 +50,13 @@ impl Origin {
         self.strip(0, &mut segments);
         for level in 1..=self.decodes {
             segments = segments.iter().map(|segment| decoded(segment)).collect();
+            let end = |segment: &[u8]| segment.iter().position(|byte| matches!(byte, b'?' | b'#'));
+            let last = segments.iter().position(|segment| end(segment).is_some());
+            if let (true, Some(last)) = (self.ends_late, last) {
+                segments.truncate(last + 1);
+                let at = end(&segments[last]).unwrap();
+                segments[last].truncate(at);
+            }
             if level <= self.splits {
                 segments = segments
                     .iter()
@@ -135,7 +146,7 @@ fn spelling() -> impl Strategy<Value = String> {
     };
     let suffix = prop::sample::select(vec![
         "", "", "", "/", "//", ".", "%20", "%2520", ";x", "%3Bx", "%253Bx", ";%2Fx", "::$DATA", "%2F",
-        "%252F", "/.", "/x/..", "%00", "%0A", ";/", "/;x", "x",
+        "%252F", "/.", "/x/..", "%00", "%0A", ";/", "/;x", "x", "%3F", "%3Fx", "%253fx/y", "%23x",
     ]);
     let letter = |letter: char| {
         let code = u32::from(letter);

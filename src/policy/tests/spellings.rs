@@ -175,6 +175,16 @@ const REFUSED: &[&str] = &[
     "/articles:$I30:$INDEX_ALLOCATION/secret",
     "/articles/secret.;x",
     "/articles/SECRET.",
+    // Ends of the path that appear late.
+    "/articles/secret%3F",
+    "/articles/secret%3Fx=1",
+    "/articles/secret%3f/x",
+    "/articles/secret%23",
+    "/articles/secret%23x/y",
+    "/articles/secret%253F",
+    "/ARTICLES/SECRET%253Fx",
+    "/articles%2Fsecret%23x",
+    "/articles/secret;x%3Fy",
     // Control characters.
     "/articles/secret%00",
     "/articles/secret%00.html",
@@ -271,8 +281,6 @@ const FREE: &[&str] = &[
     "/articles/{secret}",
     "/articles/secret'",
     "/articles/secret%27",
-    "/articles/secret%3F",
-    "/articles/secret%23",
 ];
 
 fn site() -> RouteTable {
@@ -311,6 +319,8 @@ fn no_spelling_passes_a_wildcard_a_regular_expression_or_a_free_list_either() {
         table(vec![priced_at("/**/secret")]),
         table(vec![priced_at("/articles/sec*")]),
         table(vec![route(regex("/articles/[a-z]+"), priced())]),
+        table(vec![route(regex("^/articles/[a-z]+$"), priced())]),
+        table(vec![route(regex("\\A/articles/secret/\\z"), priced())]),
         table(vec![denied_at("/articles/**")]),
         everything_priced("/public/*"),
         everything_priced("/"),

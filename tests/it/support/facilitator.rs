@@ -68,10 +68,6 @@ impl Facilitator {
         Self { server, verify, settle, supported }
     }
 
-    pub fn address(&self) -> SocketAddr {
-        self.server.address
-    }
-
     pub fn url(&self) -> String {
         self.server.url()
     }

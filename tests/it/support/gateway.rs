@@ -1,7 +1,6 @@
 //! The gateway as a process.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,18 +15,15 @@ pub struct Gateway {
     folder: tempfile::TempDir,
 }
 
-/// A loopback address that was free a moment ago, and stays so: its port is none of those that the
-/// system hands out by itself, and no other test of this process gets it.
+/// A loopback address that is free, and that nobody else in this process gets: below the ports that
+/// systems hand out by themselves, each in its turn, from a place that depends on the process.
 pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    // Test processes that run side by side begin at different ports.
-    let first = std::process::id().wrapping_mul(7919);
     loop {
-        let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
-        let port = u16::try_from(10_000 + number % 20_000).unwrap();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        if std::net::TcpListener::bind(address).is_ok() {
-            return address;
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed).wrapping_add(std::process::id().wrapping_mul(97));
+        let port = u16::try_from(20_000 + turn % 12_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return SocketAddr::from(([127, 0, 0, 1], port));
         }
     }
 }
@@ -113,16 +109,6 @@ impl Gateway {
             assert!(Instant::now() < deadline, "{text:?} is not in the log {count} times:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    /// The folder of its configuration.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// A path in the folder of its configuration.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     /// The page of metrics.

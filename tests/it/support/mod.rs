@@ -8,6 +8,8 @@ pub mod http2;
 pub mod live;
 pub mod payer;
 pub mod server;
+pub mod shop;
+pub mod solana;
 pub mod tls;
 
 pub use client::{Response, get, send};
