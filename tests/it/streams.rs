@@ -367,3 +367,25 @@ async fn a_paid_upload_of_any_size_needs_little_memory() {
     let grown = gateway.peak_memory() - before;
     assert!(grown < 16 * MIB as u64, "{grown} bytes more for an upload of {SIZE}");
 }
+
+#[tokio::test]
+async fn a_websocket_reaches_a_unix_socket_and_costs_nothing_where_nobody_listens() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("site.sock");
+    let facilitator = Facilitator::start().await;
+    let gateway = Gateway::start(&format!("unix:{}", path.display()), &facilitator.url(), PAID).await;
+    let payment = line_for(gateway.address, "/paid/a").await;
+    let ask = format!("GET /paid/a HTTP/1.1\r\nHost: a\r\n{UPGRADE}{payment}\r\n");
+    assert_eq!(crate::support::send(gateway.address, ask.as_bytes()).await.status, 502);
+    assert!(facilitator.calls("/settle").is_empty());
+
+    let origin = LiveOrigin::start_unix(&path);
+    let mut client = Connection::open(gateway.address).await;
+    client.write(&ask).await;
+    let mut exchange = origin.exchange().await;
+    exchange.write(format!("{SWITCH}\r\nwelcome")).await;
+    assert_eq!(client.head().await.decoded("payment-response")["success"], true);
+    client.read_until("welcome").await;
+    client.write("ping").await;
+    exchange.read_until("ping").await;
+}
