@@ -17,6 +17,7 @@ mod respond;
 mod service;
 pub mod settings;
 mod tls;
+mod upgrade;
 mod upstream;
 
 use std::collections::HashMap;

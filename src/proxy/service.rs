@@ -88,10 +88,11 @@ impl ProxyHttp for Paywall {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         ctx: &mut RequestContext,
     ) -> pingora::Result<Box<HttpPeer>> {
-        self.upstream(plan(ctx)?).peer().await
+        let wants_websocket = wants_websocket(session.req_header());
+        self.upstream(plan(ctx)?).peer(wants_websocket).await
     }
 
     async fn upstream_request_filter(
@@ -282,6 +283,12 @@ impl ProxyHttp for Paywall {
 pub(super) fn plan(ctx: &RequestContext) -> pingora::Result<&Plan> {
     // `request_filter` sets it for everything that is forwarded; without it nothing is.
     ctx.plan.as_ref().ok_or_else(|| Error::explain(ErrorType::InternalError, "a request without a plan"))
+}
+
+fn wants_websocket(request: &RequestHeader) -> bool {
+    let upgrade = request.headers.get(header::UPGRADE);
+    request.version == http::Version::HTTP_11
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
 /// Clients of HTTP/1.0 do not know chunks: a body without a length ends with the connection.

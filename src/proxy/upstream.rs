@@ -13,6 +13,7 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 use pingora::{Error, ErrorType};
 
 use super::settings::{HostPolicy, Upstream, UpstreamAddress, UpstreamHttp};
+use super::upgrade::InTurn;
 
 /// Window of an HTTP/2 stream from an origin. Pingora's 8 MiB would let an origin push that much
 /// into memory while an answer waits for settlement.
@@ -21,6 +22,8 @@ const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// Concurrent streams on an HTTP/2 connection to an origin.
 const H2_STREAMS: usize = 100;
+/// What sets the connections of `WebSocket` requests apart from others.
+const WEBSOCKETS: u64 = 1 << 63;
 /// How long a looked-up address is used before the name is looked up again.
 pub(crate) const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
@@ -103,9 +106,16 @@ impl Peers {
         self.host.as_ref().or(clients).unwrap_or(&self.own_host)
     }
 
-    /// A peer for the next connection; addresses of a name take turns.
-    pub(super) async fn peer(&self) -> pingora::Result<Box<HttpPeer>> {
+    /// A peer for the next connection; addresses of a name take turns. A WebSocket begins with
+    /// HTTP/1.1 (RFC 6455 §4.1), on a connection of its own.
+    pub(super) async fn peer(&self, websocket: bool) -> pingora::Result<Box<HttpPeer>> {
         let mut peer = Box::new(self.template.clone());
+        if websocket && peer.options.alpn.get_min_http_version() == 1 {
+            peer.options.alpn = ALPN::H1;
+            peer.options.custom_l4 = Some(Arc::new(InTurn));
+            peer.options.idle_timeout = Some(Duration::ZERO);
+            peer.group_key |= WEBSOCKETS;
+        }
         if let Kind::Named { addresses, .. } = &self.kind {
             if addresses.load().is_empty() {
                 self.resolve().await;

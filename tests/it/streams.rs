@@ -3,11 +3,8 @@
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::json;
 use tokio::sync::mpsc;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::support::gateway::PAID;
 use crate::support::{Act, Connection, Facilitator, Gateway, LiveOrigin, Origin, line_for, payment_for};
@@ -233,13 +230,7 @@ async fn websockets_are_passed_on_free_and_paid() {
         }
         let stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
         let client = tokio::spawn(tokio_tungstenite::client_async(request, stream));
-        let mut exchange = origin.exchange().await;
-        let_others_pass(&gateway, &origin).await;
-        let key = exchange.request.header("sec-websocket-key").unwrap();
-        let accept = derive_accept_key(key.as_bytes());
-        exchange.write(format!("{SWITCH}Sec-WebSocket-Accept: {accept}\r\n\r\n")).await;
-        let stream = exchange.into_stream();
-        let mut server = WebSocketStream::from_raw_socket(stream, Role::Server, None).await;
+        let mut server = tokio_tungstenite::accept_async(origin.connection().await).await.unwrap();
         let (mut client, response) = client.await.unwrap().unwrap();
         let receipt = response.headers().get("payment-response");
         assert_eq!(receipt.is_some(), path == "/paid/a");
@@ -253,14 +244,6 @@ async fn websockets_are_passed_on_free_and_paid() {
         assert!(matches!(client.next().await, Some(Ok(Message::Close(_)))));
     }
     assert_eq!(facilitator.calls("/settle").len(), 1);
-}
-
-/// Serves one request through the gateway: by then it is done with what it does for the others.
-async fn let_others_pass(gateway: &Gateway, origin: &LiveOrigin) {
-    let mut client = Connection::open(gateway.address).await;
-    client.write("GET /free/meanwhile HTTP/1.1\r\nHost: a\r\n\r\n").await;
-    origin.exchange().await.answer(200, &[("Connection", "close")], "").await;
-    assert_eq!(client.response().await.status, 200);
 }
 
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n";
@@ -288,7 +271,6 @@ async fn a_switch_is_passed_on_only_after_settlement() {
         client.write(format!("GET /paid/a HTTP/1.1\r\nHost: a\r\n{UPGRADE}{payment}\r\n")).await;
         let mut exchange = origin.exchange().await;
         assert_eq!(exchange.request.header("upgrade"), Some("websocket"));
-        let_others_pass(&gateway, &origin).await;
         exchange.write(format!("{SWITCH}\r\nwelcome")).await;
         facilitator.wait_for_settlements(if settles { 1 } else { 2 }).await;
         assert!(client.is_silent());

@@ -246,3 +246,25 @@ async fn http2_passes_through_encrypted_on_both_sides() {
     assert_eq!((served.response.status, served.response.text().as_str()), (200, "content"));
     assert_eq!(served.trailers.unwrap()["x-end"], "yes");
 }
+
+/// A `WebSocket` begins with HTTP/1.1, whatever else the origin speaks.
+#[tokio::test]
+async fn a_websocket_reaches_an_encrypted_origin_that_also_speaks_http2() {
+    let (authority, folder) = (Authority::new(), tempfile::tempdir().unwrap());
+    let ca = format!("ca_file = \"{}\"", authority.write(folder.path()).display());
+    let (origin, config) = origin(&authority, &["localhost"], &["h2", "http/1.1"], &ca).await;
+    let gateway = Gateway::start("tls", "sandbox", &config).await;
+    for path in PATHS {
+        let payment = line_for(gateway.address, path).await;
+        let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+        let mut client = Connection::open(gateway.address).await;
+        client.write(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{upgrade}{payment}\r\n")).await;
+        let mut exchange = origin.exchange().await;
+        assert_eq!(exchange.request.header("upgrade"), Some("websocket"));
+        exchange.write(format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}\r\nwelcome")).await;
+        assert_eq!(client.head().await.status, 101);
+        client.read_until("welcome").await;
+        client.write("ping").await;
+        exchange.read_until("ping").await;
+    }
+}

@@ -144,11 +144,6 @@ impl Exchange {
         all
     }
 
-    /// The connection itself, to speak something else on it.
-    pub fn into_stream(self) -> impl Io {
-        self.stream
-    }
-
     /// The next request on the same connection.
     pub async fn next(mut self) -> Self {
         let head = tokio::time::timeout(PATIENCE, read_request_head(&mut self.stream)).await;
