@@ -26,7 +26,9 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
             Some(settled.terms.amount.to_string()),
         ),
         Payment::Admitted(permit) => (Some(permit.id().to_string()), permit.payer(), None, None),
-        Payment::None | Payment::Refused(..) => (None, None, None, None),
+        Payment::None | Payment::Settling | Payment::Released | Payment::Refused(..) => {
+            (None, None, None, None)
+        }
     };
     tracing::info!(
         method = request.method.as_str(),

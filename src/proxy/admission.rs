@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header;
+use http::header::{self, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
@@ -138,7 +138,7 @@ impl Paywall {
         response: &ResponseHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        let permit = match std::mem::replace(&mut ctx.payment, Payment::None) {
+        let permit = match std::mem::replace(&mut ctx.payment, Payment::Settling) {
             Payment::Admitted(permit) => permit,
             other => {
                 ctx.payment = other;
@@ -148,6 +148,7 @@ impl Paywall {
         if !is_success(response) {
             ctx.outcome = Outcome::NotCharged;
             self.gate.release(permit).await;
+            ctx.payment = Payment::Released;
             return Ok(());
         }
         let version = permit.version();
@@ -184,7 +185,10 @@ impl Paywall {
 /// The method of the request that a CORS preflight announces (Fetch standard §3.2.2); `None`: it is
 /// no preflight.
 pub(super) fn announced_method(request: &RequestHeader) -> Option<&str> {
-    if request.method != http::Method::OPTIONS || !request.headers.contains_key(header::ORIGIN) {
+    let has = |name: &header::HeaderName| request.headers.contains_key(name);
+    // A handshake or a body would be more than a question.
+    let is_question = !has(&header::UPGRADE) && !has(&header::TRANSFER_ENCODING);
+    if request.method != http::Method::OPTIONS || !has(&header::ORIGIN) || !is_question {
         return None;
     }
     request.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?.to_str().ok()
@@ -192,6 +196,9 @@ pub(super) fn announced_method(request: &RequestHeader) -> Option<&str> {
 
 /// Keeps only what a preflight is about, and lets payments through where the origin lets anything.
 pub(super) fn complete_preflight(response: &mut ResponseHeader) -> pingora::Result<()> {
+    if response.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return Error::e_explain(ErrorType::InternalError, "a switch of protocols nobody asked for");
+    }
     let kept = |name: &str| {
         name.starts_with("access-control-")
             || matches!(name, "vary" | "allow" | "date" | "server" | "cache-control" | "connection")
@@ -212,7 +219,9 @@ pub(super) fn complete_preflight(response: &mut ResponseHeader) -> pingora::Resu
 /// Only success is charged: 2xx, and 101 of an upgrade; not a gRPC error, which is a 200 whose
 /// status stands in the header when there is no message (gRPC over HTTP/2, "Trailers-Only").
 fn is_success(response: &ResponseHeader) -> bool {
-    let grpc_failed = response.headers.get("grpc-status").is_some_and(|status| status != "0");
+    let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let grpc_failed = kind.starts_with(b"application/grpc")
+        && response.headers.get("grpc-status").is_some_and(|status| status != "0");
     let success = response.status.is_success() || response.status == http::StatusCode::SWITCHING_PROTOCOLS;
     success && !grpc_failed
 }

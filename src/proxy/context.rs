@@ -44,8 +44,12 @@ pub(super) enum Payment {
     None,
     /// Admitted; to be settled when the origin succeeds.
     Admitted(Permit),
+    /// Being settled. A request that is broken off meanwhile ends in this state.
+    Settling,
     /// Settled.
     Settled(Box<Settled>),
+    /// Given back: the origin did not succeed.
+    Released,
     /// Settlement did not succeed; the origin's answer is withheld.
     Refused(Refusal, Version, Option<Arc<LiveOffer>>),
 }
@@ -58,11 +62,21 @@ pub(super) struct Settled {
 }
 
 impl Payment {
-    /// Whether money has moved, or may have.
+    /// Whether a second attempt at the origin is out of the question: money has moved, may have, or
+    /// the payment was given back.
     pub(super) const fn is_past_settlement(&self) -> bool {
         match self {
             Self::None | Self::Admitted(_) => false,
-            Self::Settled(_) | Self::Refused(..) => true,
+            Self::Settling | Self::Settled(_) | Self::Released | Self::Refused(..) => true,
+        }
+    }
+
+    /// Whether the origin's answer may be passed on where something is to be paid: what it answers is
+    /// settled, or was no success and is not charged.
+    pub(super) const fn allows_delivery(&self) -> bool {
+        match self {
+            Self::Settled(_) | Self::Released => true,
+            Self::None | Self::Admitted(_) | Self::Settling | Self::Refused(..) => false,
         }
     }
 }

@@ -1,11 +1,11 @@
 //! What is known of a request before anything is decided.
 
-use http::header::HeaderValue;
+use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use crate::payment::PaymentHeader;
 use crate::policy::{PathError, RoutePath};
-use crate::x402::Version;
+use crate::x402::{Version, header as x402};
 
 /// Why a request cannot be decided on: answered 400 (431 for a size).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +16,10 @@ pub(super) enum BadRequest {
     NotUtf8,
     #[error("the Host is missing or malformed")]
     Host,
+    #[error("the Connection header names what must not be taken away")]
+    Connection,
+    #[error("a CORS preflight with a body")]
+    PreflightBody,
     #[error("more than one payment header")]
     TwoPayments,
     #[error("the payment header is larger than {0} bytes")]
@@ -26,9 +30,62 @@ impl BadRequest {
     pub(super) const fn status(&self) -> u16 {
         match self {
             Self::PaymentTooLarge(_) => 431,
-            Self::Path(_) | Self::NotUtf8 | Self::Host | Self::TwoPayments => 400,
+            Self::Path(_)
+            | Self::NotUtf8
+            | Self::Host
+            | Self::Connection
+            | Self::PreflightBody
+            | Self::TwoPayments => 400,
         }
     }
+}
+
+/// Options of a connection that are no names of headers to be taken away.
+const CONNECTION_OPTIONS: [&str; 6] =
+    ["close", "keep-alive", "upgrade", "te", "http2-settings", "proxy-connection"];
+/// Options a `Connection` header may have.
+const CONNECTION_OPTIONS_MAX: usize = 16;
+
+/// Takes away the headers that `Connection` names (RFC 9110 §7.6.1), before anything is decided: what
+/// is decided on must be what the origin gets. Those that say where a request goes, how long it is,
+/// or who sent it cannot be named.
+pub(super) fn take_hop_by_hop_away(request: &mut RequestHeader) -> Result<(), BadRequest> {
+    let mut named = Vec::new();
+    let mut kept = Vec::new();
+    for value in request.headers.get_all(header::CONNECTION) {
+        let value = value.to_str().map_err(|_| BadRequest::Connection)?;
+        for option in value.split(',').map(str::trim).filter(|option| !option.is_empty()) {
+            let option = option.to_ascii_lowercase();
+            if kept.len() + named.len() == CONNECTION_OPTIONS_MAX {
+                return Err(BadRequest::Connection);
+            }
+            // A payment is for the gateway, and goes no further whatever it is called.
+            let is_payment = option == x402::PAYMENT_SIGNATURE || option == x402::X_PAYMENT;
+            if is_payment || CONNECTION_OPTIONS.contains(&option.as_str()) {
+                kept.push(option);
+            } else {
+                named.push(option);
+            }
+        }
+    }
+    if named.is_empty() {
+        return Ok(());
+    }
+    for option in named {
+        let name = HeaderName::from_bytes(option.as_bytes()).map_err(|_| BadRequest::Connection)?;
+        let is_protected = matches!(name, header::HOST | header::CONTENT_LENGTH | header::TRANSFER_ENCODING)
+            || name == header::FORWARDED
+            || option.starts_with("x-forwarded-");
+        if is_protected {
+            return Err(BadRequest::Connection);
+        }
+        request.remove_header(&name);
+    }
+    request.remove_header(&header::CONNECTION);
+    if !kept.is_empty() {
+        request.insert_header(header::CONNECTION, kept.join(", ")).map_err(|_| BadRequest::Connection)?;
+    }
+    Ok(())
 }
 
 /// The target of a request, canonical.
@@ -95,4 +152,44 @@ pub(super) fn payment_header(
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(connection: &[&'static str]) -> RequestHeader {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        for (name, value) in [("Host", "a"), ("X-Tier", "bulk"), ("Authorization", "x")] {
+            request.insert_header(name, value).unwrap();
+        }
+        for value in connection {
+            request.append_header("Connection", *value).unwrap();
+        }
+        request
+    }
+
+    #[test]
+    fn headers_that_connection_names_are_gone_before_anything_is_decided() {
+        let mut named = request(&["keep-alive, X-Tier", "Authorization,Upgrade"]);
+        take_hop_by_hop_away(&mut named).unwrap();
+        assert!(!named.headers.contains_key("x-tier") && !named.headers.contains_key("authorization"));
+        assert_eq!(named.headers["connection"], "keep-alive, upgrade");
+        let mut usual = request(&["Keep-Alive"]);
+        take_hop_by_hop_away(&mut usual).unwrap();
+        assert_eq!(usual.headers["connection"], "Keep-Alive");
+        assert_eq!(usual.headers["x-tier"], "bulk");
+    }
+
+    #[test]
+    fn what_a_request_cannot_do_without_cannot_be_named() {
+        for value in ["Host", "content-length", "transfer-encoding", "X-Forwarded-For", "a b", "\"x\""] {
+            let refused = take_hop_by_hop_away(&mut request(&[value]));
+            assert_eq!(refused, Err(BadRequest::Connection), "{value}");
+        }
+        let many = vec!["x"; CONNECTION_OPTIONS_MAX + 1].join(",");
+        let mut flooded = request(&[]);
+        flooded.insert_header("Connection", many).unwrap();
+        assert_eq!(take_hop_by_hop_away(&mut flooded), Err(BadRequest::Connection));
+    }
 }

@@ -63,7 +63,11 @@ impl Paywall {
         // What was settled before the origin failed is owed to the client in writing.
         let receipt = match &ctx.payment {
             Payment::Settled(settled) => Some(&settled.receipt),
-            Payment::None | Payment::Admitted(_) | Payment::Refused(..) => None,
+            Payment::None
+            | Payment::Admitted(_)
+            | Payment::Settling
+            | Payment::Released
+            | Payment::Refused(..) => None,
         };
         self.responder.error_with(session, status, message, receipt).await
     }

@@ -42,6 +42,9 @@ struct Seen {
 fn check(head: &[u8]) -> Result<Body, &'static str> {
     let mut lines = head.split(|byte| *byte == b'\n');
     let request_line = lines.next().and_then(|line| line.strip_suffix(b"\r")).ok_or("a bare line feed")?;
+    if request_line.is_empty() {
+        return Err("an empty request line");
+    }
     if request_line.contains(&b'\r') || request_line.contains(&0) {
         return Err("a control character in the request line");
     }
@@ -136,6 +139,7 @@ mod tests {
     #[test]
     fn doubtful_framing_is_refused() {
         for head in [
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
             "GET /\r/ HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -14,7 +14,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{announced_method, complete_preflight};
 use super::context::{Payment, Plan, RequestContext};
-use super::facts::Target;
+use super::facts::{BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access};
@@ -62,6 +62,9 @@ impl ProxyHttp for Paywall {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
+        if let Err(bad) = take_hop_by_hop_away(session.req_header_mut()) {
+            return self.answer_bad(session, ctx, &bad).await;
+        }
         let target = match Target::read(session.req_header()) {
             Ok(target) => target,
             Err(bad) => return self.answer_bad(session, ctx, &bad).await,
@@ -81,6 +84,10 @@ impl ProxyHttp for Paywall {
         let preflight = announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
         if preflight {
+            // An origin could act on a body, and nobody has paid for that.
+            if !session.as_downstream_mut().is_body_empty() {
+                return self.answer_bad(session, ctx, &BadRequest::PreflightBody).await;
+            }
             return self.admit_preflight(session, ctx, plan).await;
         }
         self.admit(session, ctx, plan).await
@@ -169,6 +176,13 @@ impl ProxyHttp for Paywall {
             return complete_preflight(response);
         }
         self.settle_for(response, ctx).await?;
+        if !ctx.payment.allows_delivery() {
+            // Cannot happen; if it does, nothing is given away.
+            return Error::e_explain(
+                ErrorType::InternalError,
+                "an answer of a priced route without a payment",
+            );
+        }
         headers::make_private(response)?;
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             headers::append(response, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
@@ -250,7 +264,7 @@ impl ProxyHttp for Paywall {
         ctx: &mut RequestContext,
     ) -> FailToProxy {
         if let Payment::Admitted(_) = &ctx.payment
-            && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::None)
+            && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::Released)
         {
             self.gate.release(permit).await;
         }
@@ -305,7 +319,7 @@ fn paid_by(payment: &Payment) -> Option<PaidBy> {
             let response = &settled.receipt.response;
             (&settled.terms, response.payer.clone(), Some(response.transaction.clone()))
         }
-        Payment::None | Payment::Refused(..) => return None,
+        Payment::None | Payment::Settling | Payment::Released | Payment::Refused(..) => return None,
     };
     Some(PaidBy {
         payer,

@@ -9,6 +9,7 @@
 mod authorizations;
 mod availability;
 mod browser_page;
+mod bypasses;
 mod compliance;
 mod cors;
 mod credentials;

@@ -104,6 +104,12 @@ async fn an_offer_without_extra_is_matched_by_every_way_to_echo_none() {
     let gateway = Gateway::start(&origin.url(), &facilitator.url(), &route).await;
     let accepted = get(gateway.address, "/paid/a", &[]).await.required()["accepts"][0].clone();
     assert_eq!((accepted.get("extra"), &accepted["payTo"]), (None, &json!(payee)));
+    // The gateway does not understand this network, so a transaction buys one delivery.
+    let settled = |number: usize| {
+        let transaction = format!("0x{number}");
+        Act::json(200, &json!({"success": true, "transaction": transaction, "network": "aptos:1"}))
+    };
+    facilitator.will_settle((0..4).map(settled).chain([settled(0)]));
     let echoes = [None, Some(json!({})), Some(json!(null)), Some(json!({"more": 1}))];
     for (number, extra) in echoes.into_iter().enumerate() {
         let mut accepted = accepted.clone();
@@ -116,6 +122,9 @@ async fn an_offer_without_extra_is_matched_by_every_way_to_echo_none() {
         let paid = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &encode(&payment))]).await;
         assert_eq!(paid.status, 200, "{}", paid.text());
     }
+    let again = json!({"x402Version": 2, "accepted": accepted, "payload": {"n": 0, "varied": true}});
+    let refused = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &encode(&again))]).await;
+    assert_eq!((refused.status, &refused.required()["error"]), (402, &json!("duplicate_settlement")));
     let wrong = json!({"x402Version": 2, "accepted": {"extra": "none"}, "payload": {"n": 9}});
     let refused = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &encode(&wrong))]).await;
     assert_eq!(refused.status, 402);
