@@ -111,7 +111,7 @@ impl Paywall {
             SettleWhen::BeforeResponse => ctx.payment = Payment::Admitted(permit),
             SettleWhen::BeforeRequest => {
                 let version = permit.version();
-                match self.settle(&plan.route, permit).await {
+                match self.settle(&plan.route, permit, settle).await {
                     Ok(settled) => ctx.payment = Payment::Settled(Box::new(settled)),
                     Err(refusal) => {
                         self.answer_refusal(session, ctx, &plan, &refusal, Some(version)).await?;
@@ -125,11 +125,11 @@ impl Paywall {
         Ok(false)
     }
 
-    async fn settle(&self, route: &Route, permit: Permit) -> Result<Settled, Refusal> {
+    async fn settle(&self, route: &Route, permit: Permit, when: SettleWhen) -> Result<Settled, Refusal> {
         let (id, terms) = (permit.id(), permit.requirements().clone());
         let receipt = self.gate.settle(permit).await?;
         self.count_revenue(route, &terms);
-        Ok(Settled { receipt, id, terms })
+        Ok(Settled { receipt, when, id, terms })
     }
 
     /// Settles an admitted request for the origin's final answer, or gives the payment back.
@@ -153,7 +153,7 @@ impl Paywall {
         }
         let version = permit.version();
         let route = Arc::clone(&plan(ctx)?.route);
-        match self.settle(&route, permit).await {
+        match self.settle(&route, permit, SettleWhen::BeforeResponse).await {
             Ok(settled) => {
                 ctx.payment = Payment::Settled(Box::new(settled));
                 Ok(())

@@ -7,7 +7,7 @@ use http::header::HeaderValue;
 
 use super::facts::Target;
 use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
-use crate::policy::Route;
+use crate::policy::{Route, SettleWhen};
 use crate::telemetry::Outcome;
 use crate::x402::Version;
 
@@ -57,17 +57,21 @@ pub(super) enum Payment {
 /// A settled payment with what the log, the metrics and the origin are told of it.
 pub(super) struct Settled {
     pub(super) receipt: Receipt,
+    /// Whether it came before the origin was asked, or for the origin's answer.
+    pub(super) when: SettleWhen,
     pub(super) id: crate::payment::PaymentId,
     pub(super) terms: crate::x402::PaymentRequirements,
 }
 
 impl Payment {
-    /// Whether a second attempt at the origin is out of the question: money has moved, may have, or
-    /// the payment was given back.
-    pub(super) const fn is_past_settlement(&self) -> bool {
+    /// Whether a second attempt at the origin is out of the question: money has moved for an answer,
+    /// may have, or the payment was given back.
+    pub(super) fn is_past_settlement(&self) -> bool {
         match self {
             Self::None | Self::Admitted(_) => false,
-            Self::Settling | Self::Settled(_) | Self::Released | Self::Refused(..) => true,
+            // Paid in advance: asking again settles nothing again, and the buyer is owed an answer.
+            Self::Settled(settled) => matches!(settled.when, SettleWhen::BeforeResponse),
+            Self::Settling | Self::Released | Self::Refused(..) => true,
         }
     }
 
