@@ -97,7 +97,7 @@ async fn a_listener_for_http1_does_not_answer_http2() {
     assert!(origin.requests().is_empty());
 }
 
-/// Known trap 4, compliance 55: a decision does not depend on the version of HTTP.
+/// Compliance 55: a decision does not depend on the version of HTTP.
 #[tokio::test]
 async fn http2_requests_get_the_decision_of_http1() {
     let origin = Origin::site().await;

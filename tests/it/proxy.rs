@@ -70,7 +70,7 @@ async fn clients_of_http_1_0_may_keep_their_connection() {
     }
 }
 
-/// Compliance 44, and known trap 4: a price holds for every method.
+/// Compliance 44: a price holds for every method.
 #[tokio::test]
 async fn every_method_reaches_the_origin_and_priced_ones_are_gated_alike() {
     let (origin, gateway) = site().await;

@@ -95,7 +95,7 @@ async fn an_origin_that_answers_nonsense_is_a_502() {
     }
 }
 
-/// Known trap 8, and the race of every pool: the origin closes the moment the next request comes.
+/// The race of every pool: the origin closes the moment the next request comes.
 #[tokio::test]
 async fn a_stale_connection_to_the_origin_is_no_error_for_a_request_that_may_be_repeated() {
     let origin = LiveOrigin::start().await;
@@ -169,7 +169,7 @@ async fn a_fresh_connection_that_breaks_is_not_tried_again() {
     assert!(facilitator.calls("/settle").is_empty());
 }
 
-/// Known trap 8: what was paid in advance is asked for again where that is safe, and settled once.
+/// What was paid in advance is asked for again where that is safe, and settled once.
 #[tokio::test]
 async fn what_was_paid_in_advance_survives_a_stale_connection_to_the_origin() {
     let origin = LiveOrigin::start().await;
