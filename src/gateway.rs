@@ -232,10 +232,10 @@ async fn observe_all(offers: &Arc<OfferBook>, facilitators: &[Arc<dyn Facilitato
                 let wait = match facilitator.supported().await {
                     Ok(supported) => {
                         if !known {
-                            tracing::info!(
+                            tracing::debug!(
                                 facilitator = facilitator.name(),
                                 kinds = supported.kinds.len(),
-                                "known"
+                                "what the facilitator supports is known"
                             );
                             known = true;
                         }

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::Gateway;
+use crate::support::gateway::free_address;
+
 fn readme() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap()
 }
@@ -57,4 +60,39 @@ fn commands_print_what_the_readme_shows() {
             assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "tollgate {line}");
         }
     }
+}
+
+/// What a run prints, with what differs between runs left out.
+fn steady(text: &str) -> Vec<String> {
+    let varies = |line: &&str| {
+        !line.starts_with("paid by") && !line.starts_with("transaction") && !line.starts_with("payer")
+    };
+    text.lines().filter(varies).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn the_first_run_goes_as_the_readme_says() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("gateway.toml");
+    let (listen, admin) = (free_address(), free_address());
+    let configuration = std::fs::read_to_string(shipped)
+        .unwrap()
+        .replace("127.0.0.1:8402", &listen.to_string())
+        .replace("127.0.0.1:9402", &admin.to_string());
+    let gateway = Gateway::with_file(&configuration, listen, admin);
+    gateway.wait_until_ready().await;
+    let url = format!("http://{listen}/api/weather?city=Lisbon");
+    let paid =
+        tokio::task::spawn_blocking(move || tollgate().args(["pay", &url]).output().unwrap()).await.unwrap();
+    let said = [paid.stderr, paid.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
+    let as_printed = |text: &str| {
+        text.replace(&listen.to_string(), "127.0.0.1:8402").replace(&admin.to_string(), "127.0.0.1:9402")
+    };
+    let shown = blocks(&readme(), "text");
+    assert!(steady(&shown[1]).len() > 10);
+    assert_eq!(steady(&as_printed(&said)), steady(&shown[1]));
+    let log = as_printed(&gateway.log());
+    let banner: Vec<&str> = shown[0].lines().skip(1).collect();
+    assert!(log.contains(&banner.join("\n")), "{log}");
+    assert!(log.starts_with("tollgate "), "{log}");
 }

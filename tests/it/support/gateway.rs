@@ -61,10 +61,14 @@ impl Gateway {
         } else {
             format!("listen = \"{address}\"\n{config}")
         };
-        let config = format!("{listen}\n[admin]\nlisten = \"{admin}\"\n");
+        Self::with_file(&format!("{listen}\n[admin]\nlisten = \"{admin}\"\n"), address, admin)
+    }
+
+    /// Starts a gateway on a file that is complete, and does not wait.
+    pub fn with_file(config: &str, address: SocketAddr, admin: SocketAddr) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
-        std::fs::write(&file, &config).unwrap();
+        std::fs::write(&file, config).unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .arg("--config")
