@@ -222,7 +222,7 @@ async fn a_payment_of_unknown_outcome_is_not_asked_for_anew_after_it_has_run_out
     let config = format!("{PAID}[limits]\norigin_time_seconds = 1\n");
     let shop = Shop::with(Origin::site().await, IMPATIENT, &config).await;
     let required = shop.required("/paid/a").await;
-    let (accepted, end) = (&required["accepts"][0], now() + 4);
+    let (accepted, end) = (&required["accepts"][0], now() + 10);
     let soon_over = || {
         let payer = Payer::new();
         let mut authorization = payer.authorization(accepted);
