@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::step::{Answer, Step};
 use super::{
-    ClaimToken, Claimed, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, LedgerError, NewClaim, PayerLimits,
-    PaymentRecord, PaymentState, Recorded, TakenOver, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, LedgerError, NewClaim,
+    PayerLimits, PaymentRecord, PaymentState, Recorded, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -91,9 +91,9 @@ pub(super) fn decide(
             let record = held(record, *token, "unresolved", &from, None)?;
             Ok((Change::Put(leave_open(record, reason, transaction, *next_try, moment.now)), Answer::Done))
         }
-        Step::Delivered { token, complete } => {
+        Step::Delivered { token, end } => {
             let record = held(record, *token, "delivered", &[PaymentState::Settled], Some(moment.me))?;
-            Ok((Change::Put(end_delivery(record, *complete, moment.now)), Answer::Done))
+            Ok((Change::Put(end_delivery(record, *end, moment.now)), Answer::Done))
         }
     }
 }
@@ -176,9 +176,9 @@ fn decide_claim(
 
 fn exceeds(limits: PayerLimits, beside: &Beside, amount: AtomicAmount) -> bool {
     let too_many = limits.count > 0 && beside.pledged_count >= limits.count;
-    let too_much = limits.sum.is_some_and(|sum| {
-        beside.pledged_sum.0.checked_add(amount.0).is_none_or(|pledged| pledged > sum.0)
-    });
+    let too_much = limits
+        .sum
+        .is_some_and(|sum| beside.pledged_sum.0.checked_add(amount.0).is_none_or(|pledged| pledged > sum.0));
     too_many || too_much
 }
 
@@ -216,7 +216,9 @@ fn may_deliver_again(record: &PaymentRecord, claim: &NewClaim, now: UnixSeconds)
     let repeats = record.repeatable && in_time && has_tries;
     match record.state {
         PaymentState::Settled => record.owner.is_none() && (record.deliveries == 0 || repeats),
-        PaymentState::Delivered => repeats && record.identifier.is_some() && record.identifier == claim.identifier,
+        PaymentState::Delivered => {
+            repeats && record.identifier.is_some() && record.identifier == claim.identifier
+        }
         PaymentState::Claimed
         | PaymentState::Settling
         | PaymentState::Unresolved
@@ -293,11 +295,18 @@ fn leave_open(
     record
 }
 
-fn end_delivery(record: Box<PaymentRecord>, complete: bool, now: UnixSeconds) -> Box<PaymentRecord> {
-    let state = if complete { PaymentState::Delivered } else { PaymentState::Settled };
+fn end_delivery(record: Box<PaymentRecord>, end: DeliveryEnd, now: UnixSeconds) -> Box<PaymentRecord> {
+    let state = match end {
+        DeliveryEnd::Complete => PaymentState::Delivered,
+        DeliveryEnd::BrokenOff | DeliveryEnd::NotBegun => PaymentState::Settled,
+    };
     let mut record = moved(record, state, now);
     record.owner = None;
-    record.delivered_at = complete.then_some(now);
+    match end {
+        DeliveryEnd::Complete => record.delivered_at = Some(now),
+        DeliveryEnd::BrokenOff => {}
+        DeliveryEnd::NotBegun => record.deliveries = record.deliveries.saturating_sub(1),
+    }
     record
 }
 
@@ -356,10 +365,7 @@ pub(super) fn take_over(
             record.next_try = Some(now);
             record
         }
-        PaymentState::Settled
-        | PaymentState::Delivered
-        | PaymentState::Declined
-        | PaymentState::Released => {
+        PaymentState::Settled | PaymentState::Delivered | PaymentState::Declined | PaymentState::Released => {
             taken.broken_off += 1;
             record
         }

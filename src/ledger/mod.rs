@@ -5,7 +5,6 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod machine;
-#[cfg(test)]
 mod model;
 mod record;
 mod step;
@@ -17,11 +16,10 @@ use async_trait::async_trait;
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
-#[cfg(test)]
 pub(crate) use model::ModelLedger;
 pub use record::{
-    ClaimToken, Claimed, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord, PaymentState, Recorded,
-    Redelivery, Settlement, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
+    PaymentState, Recorded, Redelivery, Settlement, Unresolved,
 };
 
 /// Seconds a payment is kept beyond its expiry, for clocks that disagree with the chain's.
@@ -123,8 +121,8 @@ pub trait Accounts: Send + Sync {
 ///
 /// - Of any number of concurrent claims of one payment exactly one is [`Claimed::New`], until it is
 ///   given back or declined.
-/// - For each settled payment one delivery is granted. Another one is granted only when the one
-///   before broke off (or its gateway is gone), for the same GET or HEAD request, within the window
+/// - For each settled payment one delivery is granted, again if nothing of it was sent. Another one is
+///   granted only when the one before broke off (or its gateway is gone), for the same GET or HEAD request, within the window
 ///   and the number of tries of the [`Redelivery`]; a claim with the identifier of the settled
 ///   payment is granted those tries also after a complete delivery.
 /// - What could still be settled is never forgotten, nor is what is unresolved.
@@ -213,14 +211,14 @@ pub trait Ledger: Accounts {
         limit: u32,
     ) -> Result<Vec<Unresolved>, LedgerError>;
 
-    /// Records how a granted delivery ended: complete, or broken off.
+    /// Records how a granted delivery ended.
     ///
     /// # Errors
     /// Every [`LedgerError`].
     async fn delivered(
         &self,
         token: ClaimToken,
-        complete: bool,
+        end: DeliveryEnd,
         now: UnixSeconds,
     ) -> Result<(), LedgerError>;
 

@@ -82,7 +82,10 @@ impl Shared {
                 let wanted = &claim.particulars;
                 for found in self.records.values().filter(is_other).filter(|found| found.state.is_pledged()) {
                     let theirs = &found.particulars;
-                    if wanted.payer.is_none() || theirs.payer != wanted.payer || theirs.network != wanted.network {
+                    if wanted.payer.is_none()
+                        || theirs.payer != wanted.payer
+                        || theirs.network != wanted.network
+                    {
                         continue;
                     }
                     beside.pledged_count += 1;
@@ -187,7 +190,8 @@ impl Steps for ModelLedger {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
         let mut shared = self.usable()?;
         let mut taken = TakenOver::default();
-        let is_gone = |record: &&PaymentRecord| record.owner.is_some_and(|owner| shared.gone.contains(&owner.0));
+        let is_gone =
+            |record: &&PaymentRecord| record.owner.is_some_and(|owner| shared.gone.contains(&owner.0));
         let left: Vec<_> = shared.records.values().filter(is_gone).cloned().collect();
         for record in left {
             if let Some(record) = machine::take_over(record, now, &mut taken) {
@@ -227,8 +231,10 @@ impl Steps for ModelLedger {
 }
 
 /// Gateways over one model.
+#[cfg(test)]
 struct Gateways(ModelLedger);
 
+#[cfg(test)]
 #[async_trait]
 impl super::contract::Store for Gateways {
     type Ledger = ModelLedger;

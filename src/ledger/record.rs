@@ -191,6 +191,18 @@ pub enum Claimed {
     PayerLimit,
 }
 
+/// How a delivery ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryEnd {
+    /// The answer was sent to its end.
+    Complete,
+    /// Some of the answer may have been sent.
+    BrokenOff,
+    /// Nothing of what was paid for was sent: the origin failed, or the client had left. The payment
+    /// is as good as before.
+    NotBegun,
+}
+
 /// What became of the right to deliver when a settlement was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recorded {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, Ledger, LedgerError, NewClaim, Recorded, Settlement, TakenOver,
-    Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Recorded, Settlement,
+    TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -22,7 +22,7 @@ pub(super) enum Step {
     Settled { token: ClaimToken, response: Box<SettleResponse>, deliver: bool, unique_transaction: bool },
     Declined { token: ClaimToken, reason: String },
     Unresolved { token: ClaimToken, reason: String, transaction: String, next_try: UnixSeconds },
-    Delivered { token: ClaimToken, complete: bool },
+    Delivered { token: ClaimToken, end: DeliveryEnd },
 }
 
 /// What came of a step.
@@ -50,7 +50,10 @@ impl Step {
     /// Whether it must survive a loss of power once it is answered.
     pub(super) const fn is_durable(&self) -> bool {
         match self {
-            Self::Settling { .. } | Self::Settled { .. } | Self::Declined { .. } | Self::Unresolved { .. } => true,
+            Self::Settling { .. }
+            | Self::Settled { .. }
+            | Self::Declined { .. }
+            | Self::Unresolved { .. } => true,
             Self::Claim(_) | Self::Release { .. } | Self::Delivered { .. } => false,
         }
     }
@@ -148,10 +151,10 @@ impl<T: Steps> Ledger for T {
     async fn delivered(
         &self,
         token: ClaimToken,
-        complete: bool,
+        end: DeliveryEnd,
         now: UnixSeconds,
     ) -> Result<(), LedgerError> {
-        self.step(Step::Delivered { token, complete }, now).await.map(drop)
+        self.step(Step::Delivered { token, end }, now).await.map(drop)
     }
 
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {

@@ -5,19 +5,24 @@
 //! through a [`Clock`](crate::clock::Clock).
 
 mod challenge;
+mod claim;
+mod closing;
 mod gate;
+pub mod identifier;
 mod offers;
 mod permit;
 mod refusal;
 mod settle;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 pub use challenge::{Challenge, Resource};
-pub use gate::{Admission, Gate, GateParts, PaymentHeader};
+pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader, Pledges};
 pub use offers::{LiveAccept, LiveOffer, OfferBook};
-pub use permit::Permit;
+pub use permit::{Delivery, Permit};
 pub use refusal::Refusal;
 pub use settle::Receipt;
 
+pub use crate::ledger::DeliveryEnd;
 pub use crate::scheme::PaymentId;
