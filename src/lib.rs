@@ -78,6 +78,7 @@
 //! | one request | `proxy::context` | – |
 
 pub mod admin;
+pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;
