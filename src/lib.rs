@@ -22,7 +22,7 @@
 //! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator`, `chain` and `proxy` |
 //! | [`telemetry`] | the log's set-up, the metrics | nothing of ours |
 //! | [`demo`] | the built-in demo site | nothing of ours |
-//! | [`admin`] | the operator's private address | `payment`, `ledger`, `policy`, `telemetry` |
+//! | [`admin`] | the operator's private address | `clock`, `payment`, `ledger`, `policy`, `telemetry` |
 //! | [`gateway`], [`cli`] | the wiring, the commands | everything |
 //!
 //! `tests/tidy.rs` holds this table as data and fails on a violation.

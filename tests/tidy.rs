@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
     ("config", &["x402", "scheme", "policy", "secret", "facilitator", "chain", "proxy"]),
-    ("admin", &["ledger", "payment", "policy", "telemetry"]),
+    ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 
 /// Modules that put everything together.
