@@ -7,7 +7,10 @@ pub(crate) mod contract;
 mod machine;
 #[cfg(test)]
 mod model;
+mod open;
 mod record;
+pub mod settings;
+mod sqlite;
 mod step;
 
 use std::time::Duration;
@@ -19,6 +22,7 @@ use crate::scheme::PaymentId;
 
 #[cfg(test)]
 pub(crate) use model::ModelLedger;
+pub use open::{OpenError, open, read};
 pub use record::{
     ClaimToken, Claimed, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord, PaymentState, Recorded,
     Redelivery, Settlement, Unresolved,
