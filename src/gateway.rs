@@ -18,8 +18,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
-use crate::ledger::MemoryLedger;
-use crate::payment::{Gate, GateParts, OfferBook};
+use crate::ledger::{Ledger, ModelLedger, Redelivery};
+use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
 use crate::telemetry::Metrics;
@@ -97,16 +97,20 @@ impl Gateway {
         let facilitators = facilitators(config, &clock, &metrics)?;
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
-        let ledger = Arc::new(MemoryLedger::new(config.max_claims));
+        let ledger: Arc<dyn Ledger> = Arc::new(ModelLedger::new());
         let gate = Gate::new(GateParts {
             offers,
             facilitators,
-            ledger: Arc::clone(&ledger) as _,
-            clock,
+            chains: Chains::default(),
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
+            pledges: Pledges::default(),
+            redelivery: Redelivery { window_seconds: 300, tries: 2 },
         });
+        runtime.spawn(gate.clone().keep_up(400 * 24 * 3600));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),
@@ -126,6 +130,7 @@ impl Gateway {
                 gate: gate.clone(),
                 routes: Arc::clone(&config.routes),
                 ledger,
+                clock,
                 metrics,
                 listeners: config.listeners.iter().map(|listener| listener.address).collect(),
                 closing: Arc::clone(&closing),
@@ -143,7 +148,7 @@ impl Gateway {
         let mut phases = server.watch_execution_phase();
         let idle = {
             let gate = gate.clone();
-            move || running.load(Ordering::Acquire) == 0 && gate.settling() == 0
+            move || running.load(Ordering::Acquire) == 0 && gate.under_way() == 0
         };
         // Pingora sleeps the whole grace period; nothing in flight is the better reason to end.
         runtime.spawn(async move {
@@ -164,11 +169,11 @@ impl Gateway {
         });
         server.run(RunArgs { shutdown_signal: Box::new(Signals { closing }) });
         let deadline = Instant::now() + grace;
-        while gate.settling() > 0 && Instant::now() < deadline {
+        while gate.under_way() > 0 && Instant::now() < deadline {
             std::thread::sleep(LOOK_AGAIN);
         }
-        if gate.settling() > 0 {
-            tracing::error!(settling = gate.settling(), "stopped with settlements under way");
+        if gate.under_way() > 0 {
+            tracing::error!(settling = gate.under_way(), "stopped with settlements under way");
         }
     }
 }

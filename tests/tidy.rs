@@ -17,10 +17,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["x402"]),
     ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
     ("ledger", &["scheme", "x402", "clock", "secret"]),
+    ("chain", &["x402", "clock", "secret", "scheme"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
     ("config", &["x402", "scheme", "policy", "secret", "facilitator", "ledger", "proxy"]),
-    ("admin", &["ledger", "payment", "policy", "telemetry"]),
+    ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 
 /// Modules that put everything together.

@@ -7,8 +7,8 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::{
-    ClaimToken, Claimed, Filter, Ledger, LedgerError, NewClaim, Particulars, PayerLimits, PaymentState, Recorded,
-    Redelivery, Settlement,
+    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Particulars,
+    PayerLimits, PaymentState, Recorded, Redelivery, Settlement,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -47,6 +47,7 @@ pub(crate) fn response() -> SettleResponse {
 pub(crate) fn claim(byte: u8) -> NewClaim {
     NewClaim {
         id: PaymentId(B256::repeat_byte(byte)),
+        grant: u64::from(byte),
         expires: Some(UnixSeconds(5_000)),
         request: B256::repeat_byte(0xaa),
         repeatable: true,
@@ -115,6 +116,7 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     an_unresolved_payment_is_kept_driven_by_one_and_owed_when_it_was_settled(&new().await).await;
     a_payer_who_asks_hurries_an_unresolved_payment(&new().await).await;
     steps_out_of_order_change_nothing(&new().await).await;
+    a_claim_whose_answer_was_lost_is_undone_and_no_other(&new().await).await;
     an_identifier_stands_for_one_request(&new().await).await;
     a_payer_can_pledge_only_so_much(&new().await).await;
     a_transaction_that_must_be_unique_settles_one_payment(&new().await).await;
@@ -176,9 +178,12 @@ async fn a_settled_payment_stays_settled_and_is_delivered_once<S: Store>(store: 
     assert!(ledger.declined(token, "no", NOW).await.is_err());
     assert!(ledger.unresolved(token, "", "", NOW, NOW).await.is_err());
     assert_eq!(ledger.settled(token, settlement(true), NOW).await, Ok(Recorded::Taken));
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(held(PaymentState::Delivered, true, false)));
-    assert!(ledger.delivered(token, false, NOW).await.is_err(), "a complete delivery cannot break off");
+    assert!(
+        ledger.delivered(token, DeliveryEnd::BrokenOff, NOW).await.is_err(),
+        "a complete delivery cannot break off"
+    );
     assert_eq!(ledger.settled(token, settlement(true), NOW).await, Ok(Recorded::Taken));
     let record = ledger.get(claim(1).id).await.unwrap().unwrap();
     assert_eq!((record.deliveries, record.delivered_at), (1, Some(NOW)));
@@ -202,25 +207,37 @@ async fn a_broken_delivery_may_be_fetched_again_within_its_bounds<S: Store>(stor
     let mut other = claim(1);
     other.request = B256::repeat_byte(0xbb);
     let token = settled(&ledger, &claim(1)).await;
-    ledger.delivered(token, false, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::BrokenOff, NOW).await.unwrap();
     assert_eq!(ledger.claim(&other, NOW).await, Ok(held(PaymentState::Settled, false, false)));
     for _ in 0..2 {
         assert!(is_owed(&ledger.claim(&claim(1), NOW.plus(100)).await.unwrap()));
         assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(held(PaymentState::Settled, true, true)));
-        ledger.delivered(token, false, NOW).await.unwrap();
+        ledger.delivered(token, DeliveryEnd::BrokenOff, NOW).await.unwrap();
     }
     assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(held(PaymentState::Settled, true, false)), "two tries");
 
     let token = settled(&ledger, &claim(2)).await;
-    ledger.delivered(token, false, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::BrokenOff, NOW).await.unwrap();
     let late = ledger.claim(&claim(2), NOW.plus(101)).await;
     assert_eq!(late, Ok(held(PaymentState::Settled, true, false)), "the window is over");
 
     let mut post = claim(3);
     post.repeatable = false;
     let token = settled(&ledger, &post).await;
-    ledger.delivered(token, false, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::BrokenOff, NOW).await.unwrap();
     assert_eq!(ledger.claim(&post, NOW).await, Ok(held(PaymentState::Settled, true, false)), "not a GET");
+
+    // What the origin failed to deliver is owed as before, whatever the method.
+    let mut post = claim(4);
+    post.repeatable = false;
+    let mut token = settled(&ledger, &post).await;
+    for _ in 0..5 {
+        ledger.delivered(token, DeliveryEnd::NotBegun, NOW).await.unwrap();
+        match ledger.claim(&post, NOW.plus(1_000)).await.unwrap() {
+            Claimed::Owed { token: found, .. } => token = found,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 async fn an_unresolved_payment_is_kept_driven_by_one_and_owed_when_it_was_settled<S: Store>(store: &S) {
@@ -231,7 +248,10 @@ async fn an_unresolved_payment_is_kept_driven_by_one_and_owed_when_it_was_settle
     assert_eq!(ledger.due(NOW, LEASE, 10).await.unwrap(), vec![], "not due yet");
     let due = ledger.due(NOW.plus(5), LEASE, 10).await.unwrap();
     assert_eq!(due.len(), 1);
-    assert_eq!((due[0].token, due[0].request.as_str(), due[0].transaction.as_str()), (token, REQUEST, "0xabc"));
+    assert_eq!(
+        (due[0].token, due[0].request.as_str(), due[0].transaction.as_str()),
+        (token, REQUEST, "0xabc")
+    );
     assert_eq!((due[0].facilitator.as_str(), due[0].settling_at, due[0].tries), ("sandbox", NOW, 0));
     assert_eq!(ledger.due(NOW.plus(6), LEASE, 10).await.unwrap(), vec![], "somebody drives it");
     ledger.unresolved(token, "again", "", NOW.plus(20), NOW.plus(6)).await.unwrap();
@@ -247,7 +267,7 @@ async fn an_unresolved_payment_is_kept_driven_by_one_and_owed_when_it_was_settle
     // Owed for as long as it is remembered, once.
     assert!(is_owed(&ledger.claim(&claim(1), NOW.plus(4_000)).await.unwrap()));
     assert_eq!(ledger.settled(token, settlement(true), NOW).await, Ok(Recorded::Taken));
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     assert_eq!(ledger.claim(&claim(1), NOW).await, Ok(held(PaymentState::Delivered, true, false)));
 
     // Whoever waits for the settlement gets the delivery, if nobody did meanwhile.
@@ -268,7 +288,7 @@ async fn a_payer_who_asks_hurries_an_unresolved_payment<S: Store>(store: &S) {
 
 async fn steps_out_of_order_change_nothing<S: Store>(store: &S) {
     let ledger = store.open().await;
-    let unknown = ClaimToken { id: claim(9).id, attempt: 1 };
+    let unknown = ClaimToken { id: claim(9).id, attempt: 1, grant: 9 };
     let absent = LedgerError::WrongState { id: unknown.id, wanted: "settling", found: None };
     assert_eq!(ledger.settling(unknown, REQUEST, false, NOW).await, Err(absent));
     assert!(ledger.release(unknown, None, NOW).await.is_err());
@@ -276,8 +296,34 @@ async fn steps_out_of_order_change_nothing<S: Store>(store: &S) {
     assert!(ledger.settled(token, settlement(true), NOW).await.is_err());
     assert!(ledger.unresolved(token, "", "", NOW, NOW).await.is_err());
     assert!(ledger.declined(token, "", NOW).await.is_err());
-    assert!(ledger.delivered(token, true, NOW).await.is_err());
+    assert!(ledger.delivered(token, DeliveryEnd::Complete, NOW).await.is_err());
     assert_eq!(state(&ledger, &claim(1)).await, Some(PaymentState::Claimed));
+}
+
+async fn a_claim_whose_answer_was_lost_is_undone_and_no_other<S: Store>(store: &S) {
+    let ledger = store.open().await;
+    let granted = |byte: u8, grant: u64| NewClaim { grant, ..claim(byte) };
+    ledger.claim(&granted(1, 7), NOW).await.unwrap();
+    ledger.recant(&granted(1, 8), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(1)).await, Some(PaymentState::Claimed), "another's claim");
+    ledger.recant(&granted(1, 7), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(1)).await, None);
+    ledger.recant(&granted(1, 7), NOW).await.unwrap();
+
+    let token = settling(&ledger, &claim(2)).await;
+    ledger.recant(&claim(2), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(2)).await, Some(PaymentState::Settling), "it is past that");
+    ledger.settled(token, settlement(false), NOW).await.unwrap();
+    assert!(is_owed(&ledger.claim(&granted(2, 7), NOW).await.unwrap()));
+    ledger.recant(&granted(2, 8), NOW).await.unwrap();
+    assert_eq!(ledger.claim(&claim(2), NOW).await, Ok(held(PaymentState::Settled, true, true)));
+    ledger.recant(&granted(2, 7), NOW).await.unwrap();
+    let again = ledger.claim(&granted(2, 9), NOW.plus(9_000)).await.unwrap();
+    let Claimed::Owed { token, .. } = again else { panic!("{again:?}") };
+    // A delivery ends itself alone.
+    let other = ClaimToken { grant: 7, ..token };
+    assert!(ledger.delivered(other, DeliveryEnd::Complete, NOW).await.is_err());
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
 }
 
 async fn an_identifier_stands_for_one_request<S: Store>(store: &S) {
@@ -292,13 +338,13 @@ async fn an_identifier_stands_for_one_request<S: Store>(store: &S) {
     assert_eq!(ledger.claim(&with(2, 0xaa), NOW).await, Ok(held(PaymentState::Settling, true, false)));
     assert_eq!(ledger.claim(&with(2, 0xbb), NOW).await, Ok(Claimed::IdentifierUsed));
     ledger.settled(token, settlement(true), NOW).await.unwrap();
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     // Delivered whole, and asked for again under its identifier: no second charge.
     let again = ledger.claim(&with(2, 0xaa), NOW).await.unwrap();
     assert!(matches!(&again, Claimed::Owed { token: found, .. } if *found == token), "{again:?}");
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     assert!(is_owed(&ledger.claim(&with(1, 0xaa), NOW).await.unwrap()));
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     let spent = ledger.claim(&with(2, 0xaa), NOW).await;
     assert_eq!(spent, Ok(held(PaymentState::Delivered, true, false)), "two tries");
 
@@ -386,7 +432,7 @@ async fn what_a_dead_gateway_held_is_taken_over<S: Store>(store: &S) {
     due.sort();
     assert_eq!(due, [claim(2).id, claim(4).id]);
     assert!(is_owed(&ledger.claim(&claim(3), NOW).await.unwrap()), "its delivery broke off");
-    let late = ClaimToken { id: claim(2).id, attempt: 1 };
+    let late = ClaimToken { id: claim(2).id, attempt: 1, grant: 2 };
     assert_eq!(ledger.settled(late, settlement(true), NOW).await, Ok(Recorded::Deliver));
 }
 
@@ -412,11 +458,11 @@ async fn everything_survives_the_end_of_a_gateway<S: Store>(store: &S) {
 async fn only_what_can_no_longer_be_settled_is_forgotten<S: Store>(store: &S) {
     let ledger = store.open().await;
     let token = settled(&ledger, &claim(1)).await;
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     let mut lasting = claim(2);
     lasting.expires = None;
     let token = settled(&ledger, &lasting).await;
-    ledger.delivered(token, true, NOW).await.unwrap();
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
     let token = settling(&ledger, &claim(3)).await;
     ledger.unresolved(token, "timeout", "", NOW, NOW).await.unwrap();
     let token = new_claim(&ledger, &claim(4)).await;

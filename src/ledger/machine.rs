@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::step::{Answer, Step};
 use super::{
-    ClaimToken, Claimed, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, LedgerError, NewClaim, PayerLimits,
-    PaymentRecord, PaymentState, Recorded, TakenOver, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, LedgerError, NewClaim,
+    PayerLimits, PaymentRecord, PaymentState, Recorded, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -55,6 +55,7 @@ pub(super) fn decide(
             let (change, claimed) = decide_claim(claim, record, beside, moment);
             Ok((change, Answer::Claimed(claimed)))
         }
+        Step::Recant(claim) => Ok((recant(claim, record, beside, moment), Answer::Done)),
         Step::Release { token, reason } => {
             let record = held(record, *token, "released", &[PaymentState::Claimed], Some(moment.me))?;
             Ok((release(record, reason.as_deref(), moment.now), Answer::Done))
@@ -78,7 +79,8 @@ pub(super) fn decide(
             ];
             let record = held(record, *token, "settled", &known, None)?;
             let used = *unique_transaction && beside.transaction_used;
-            let (change, recorded) = settle(record, response, *deliver, used, moment);
+            let deliver = deliver.then_some(token.grant);
+            let (change, recorded) = settle(record, response, deliver, used, moment);
             Ok((change, Answer::Recorded(recorded)))
         }
         Step::Declined { token, reason } => {
@@ -91,9 +93,11 @@ pub(super) fn decide(
             let record = held(record, *token, "unresolved", &from, None)?;
             Ok((Change::Put(leave_open(record, reason, transaction, *next_try, moment.now)), Answer::Done))
         }
-        Step::Delivered { token, complete } => {
+        Step::Delivered { token, end } => {
+            let mut record = record;
+            record = record.filter(|record| record.grant == token.grant);
             let record = held(record, *token, "delivered", &[PaymentState::Settled], Some(moment.me))?;
-            Ok((Change::Put(end_delivery(record, *complete, moment.now)), Answer::Done))
+            Ok((Change::Put(end_delivery(record, *end, moment.now)), Answer::Done))
         }
     }
 }
@@ -161,6 +165,7 @@ fn decide_claim(
         reason: String::new(),
         deliveries: 0,
         owner: Some(moment.me),
+        grant: claim.grant,
         tries: 0,
         tried_at: None,
         next_try: None,
@@ -176,9 +181,9 @@ fn decide_claim(
 
 fn exceeds(limits: PayerLimits, beside: &Beside, amount: AtomicAmount) -> bool {
     let too_many = limits.count > 0 && beside.pledged_count >= limits.count;
-    let too_much = limits.sum.is_some_and(|sum| {
-        beside.pledged_sum.0.checked_add(amount.0).is_none_or(|pledged| pledged > sum.0)
-    });
+    let too_much = limits
+        .sum
+        .is_some_and(|sum| beside.pledged_sum.0.checked_add(amount.0).is_none_or(|pledged| pledged > sum.0));
     too_many || too_much
 }
 
@@ -189,7 +194,7 @@ fn present(mut record: Box<PaymentRecord>, claim: &NewClaim, moment: Moment) -> 
         if let Some(response) = record.response.clone() {
             record = moved(record, PaymentState::Settled, moment.now);
             record.deliveries = record.deliveries.saturating_add(1);
-            record.owner = Some(moment.me);
+            (record.owner, record.grant) = (Some(moment.me), claim.grant);
             let token = record.token();
             return (Change::Put(record), Claimed::Owed { token, response });
         }
@@ -216,12 +221,27 @@ fn may_deliver_again(record: &PaymentRecord, claim: &NewClaim, now: UnixSeconds)
     let repeats = record.repeatable && in_time && has_tries;
     match record.state {
         PaymentState::Settled => record.owner.is_none() && (record.deliveries == 0 || repeats),
-        PaymentState::Delivered => repeats && record.identifier.is_some() && record.identifier == claim.identifier,
+        PaymentState::Delivered => {
+            repeats && record.identifier.is_some() && record.identifier == claim.identifier
+        }
         PaymentState::Claimed
         | PaymentState::Settling
         | PaymentState::Unresolved
         | PaymentState::Declined
         | PaymentState::Released => false,
+    }
+}
+
+/// Gives back whatever exactly this claim was granted: the payment, or a delivery that is owed.
+fn recant(claim: &NewClaim, record: Option<PaymentRecord>, beside: Beside, moment: Moment) -> Change {
+    let granted = |record: &PaymentRecord| record.owner == Some(moment.me) && record.grant == claim.grant;
+    let own = record.filter(granted).map(Box::new);
+    match own.or_else(|| beside.same_identifier.filter(|same| granted(same))) {
+        Some(record) if record.state == PaymentState::Claimed => release(record, None, moment.now),
+        Some(record) if record.state == PaymentState::Settled => {
+            Change::Put(end_delivery(record, DeliveryEnd::NotBegun, moment.now))
+        }
+        _ => Change::None,
     }
 }
 
@@ -239,12 +259,12 @@ fn release(record: Box<PaymentRecord>, reason: Option<&str>, now: UnixSeconds) -
 fn settle(
     record: Box<PaymentRecord>,
     response: &SettleResponse,
-    deliver: bool,
+    deliver: Option<u64>,
     transaction_used: bool,
     moment: Moment,
 ) -> (Change, Recorded) {
     let was_settled = matches!(record.state, PaymentState::Settled | PaymentState::Delivered);
-    if was_settled && (!deliver || record.deliveries > 0) {
+    if was_settled && (deliver.is_none() || record.deliveries > 0) {
         return (Change::None, Recorded::Taken);
     }
     if transaction_used {
@@ -260,9 +280,16 @@ fn settle(
         record.request = None;
         record.next_try = None;
     }
-    record.owner = deliver.then_some(moment.me);
-    record.deliveries = u32::from(deliver);
-    (Change::Put(record), if deliver { Recorded::Deliver } else { Recorded::Owed })
+    match deliver {
+        Some(grant) => {
+            (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
+            (Change::Put(record), Recorded::Deliver)
+        }
+        None => {
+            (record.owner, record.deliveries) = (None, 0);
+            (Change::Put(record), Recorded::Owed)
+        }
+    }
 }
 
 fn decline(record: Box<PaymentRecord>, reason: &str, now: UnixSeconds) -> Box<PaymentRecord> {
@@ -293,11 +320,18 @@ fn leave_open(
     record
 }
 
-fn end_delivery(record: Box<PaymentRecord>, complete: bool, now: UnixSeconds) -> Box<PaymentRecord> {
-    let state = if complete { PaymentState::Delivered } else { PaymentState::Settled };
+fn end_delivery(record: Box<PaymentRecord>, end: DeliveryEnd, now: UnixSeconds) -> Box<PaymentRecord> {
+    let state = match end {
+        DeliveryEnd::Complete => PaymentState::Delivered,
+        DeliveryEnd::BrokenOff | DeliveryEnd::NotBegun => PaymentState::Settled,
+    };
     let mut record = moved(record, state, now);
     record.owner = None;
-    record.delivered_at = complete.then_some(now);
+    match end {
+        DeliveryEnd::Complete => record.delivered_at = Some(now),
+        DeliveryEnd::BrokenOff => {}
+        DeliveryEnd::NotBegun => record.deliveries = record.deliveries.saturating_sub(1),
+    }
     record
 }
 
@@ -356,10 +390,7 @@ pub(super) fn take_over(
             record.next_try = Some(now);
             record
         }
-        PaymentState::Settled
-        | PaymentState::Delivered
-        | PaymentState::Declined
-        | PaymentState::Released => {
+        PaymentState::Settled | PaymentState::Delivered | PaymentState::Declined | PaymentState::Released => {
             taken.broken_off += 1;
             record
         }

@@ -5,7 +5,6 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod machine;
-#[cfg(test)]
 mod model;
 mod open;
 mod record;
@@ -20,12 +19,11 @@ use async_trait::async_trait;
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
-#[cfg(test)]
 pub(crate) use model::ModelLedger;
 pub use open::{OpenError, open, read};
 pub use record::{
-    ClaimToken, Claimed, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord, PaymentState, Recorded,
-    Redelivery, Settlement, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
+    PaymentState, Recorded, Redelivery, Settlement, Unresolved,
 };
 
 /// Seconds a payment is kept beyond its expiry, for clocks that disagree with the chain's.
@@ -127,8 +125,8 @@ pub trait Accounts: Send + Sync {
 ///
 /// - Of any number of concurrent claims of one payment exactly one is [`Claimed::New`], until it is
 ///   given back or declined.
-/// - For each settled payment one delivery is granted. Another one is granted only when the one
-///   before broke off (or its gateway is gone), for the same GET or HEAD request, within the window
+/// - For each settled payment one delivery is granted, again if nothing of it was sent. Another one is
+///   granted only when the one before broke off (or its gateway is gone), for the same GET or HEAD request, within the window
 ///   and the number of tries of the [`Redelivery`]; a claim with the identifier of the settled
 ///   payment is granted those tries also after a complete delivery.
 /// - What could still be settled is never forgotten, nor is what is unresolved.
@@ -146,6 +144,12 @@ pub trait Ledger: Accounts {
     /// # Errors
     /// [`LedgerError::Unavailable`].
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError>;
+
+    /// Undoes a claim whose answer was lost: what it may have been granted is given back.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError>;
 
     /// Gives a claimed payment back. With a reason it is recorded as released; without one it leaves
     /// no trace, so that what was never verified cannot fill the books.
@@ -217,14 +221,14 @@ pub trait Ledger: Accounts {
         limit: u32,
     ) -> Result<Vec<Unresolved>, LedgerError>;
 
-    /// Records how a granted delivery ended: complete, or broken off.
+    /// Records how a granted delivery ended.
     ///
     /// # Errors
     /// Every [`LedgerError`].
     async fn delivered(
         &self,
         token: ClaimToken,
-        complete: bool,
+        end: DeliveryEnd,
         now: UnixSeconds,
     ) -> Result<(), LedgerError>;
 

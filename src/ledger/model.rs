@@ -1,7 +1,7 @@
 //! The ledger as a map: what the others must behave like, and the one for simulations, where nothing
 //! may depend on threads or disks. It forgets with the process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) struct ModelLedger {
 
 #[derive(Debug, Default)]
 struct Shared {
-    records: HashMap<PaymentId, PaymentRecord>,
+    records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
     gone: HashSet<i64>,
     /// What every call says while it is set.
@@ -70,7 +70,7 @@ impl Shared {
     fn beside(&self, step: &Step, record: Option<&PaymentRecord>) -> Beside {
         let mut beside = Beside::default();
         match step {
-            Step::Claim(claim) => {
+            Step::Claim(claim) | Step::Recant(claim) => {
                 let is_other = |found: &&PaymentRecord| found.id != claim.id;
                 beside.same_identifier = claim.identifier.and_then(|identifier| {
                     let mut others = self.records.values().filter(is_other);
@@ -82,7 +82,10 @@ impl Shared {
                 let wanted = &claim.particulars;
                 for found in self.records.values().filter(is_other).filter(|found| found.state.is_pledged()) {
                     let theirs = &found.particulars;
-                    if wanted.payer.is_none() || theirs.payer != wanted.payer || theirs.network != wanted.network {
+                    if wanted.payer.is_none()
+                        || theirs.payer != wanted.payer
+                        || theirs.network != wanted.network
+                    {
                         continue;
                     }
                     beside.pledged_count += 1;
@@ -187,7 +190,8 @@ impl Steps for ModelLedger {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
         let mut shared = self.usable()?;
         let mut taken = TakenOver::default();
-        let is_gone = |record: &&PaymentRecord| record.owner.is_some_and(|owner| shared.gone.contains(&owner.0));
+        let is_gone =
+            |record: &&PaymentRecord| record.owner.is_some_and(|owner| shared.gone.contains(&owner.0));
         let left: Vec<_> = shared.records.values().filter(is_gone).cloned().collect();
         for record in left {
             if let Some(record) = machine::take_over(record, now, &mut taken) {
@@ -227,8 +231,10 @@ impl Steps for ModelLedger {
 }
 
 /// Gateways over one model.
+#[cfg(test)]
 struct Gateways(ModelLedger);
 
+#[cfg(test)]
 #[async_trait]
 impl super::contract::Store for Gateways {
     type Ledger = ModelLedger;

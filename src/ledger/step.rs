@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, Ledger, LedgerError, NewClaim, Recorded, Settlement, TakenOver,
-    Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Recorded, Settlement,
+    TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -17,12 +17,13 @@ use crate::x402::SettleResponse;
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Claim(Box<NewClaim>),
+    Recant(Box<NewClaim>),
     Release { token: ClaimToken, reason: Option<String> },
     Settling { token: ClaimToken, request: String, unique_transaction: bool },
     Settled { token: ClaimToken, response: Box<SettleResponse>, deliver: bool, unique_transaction: bool },
     Declined { token: ClaimToken, reason: String },
     Unresolved { token: ClaimToken, reason: String, transaction: String, next_try: UnixSeconds },
-    Delivered { token: ClaimToken, complete: bool },
+    Delivered { token: ClaimToken, end: DeliveryEnd },
 }
 
 /// What came of a step.
@@ -37,7 +38,7 @@ impl Step {
     /// The payment it is about.
     pub(super) fn id(&self) -> PaymentId {
         match self {
-            Self::Claim(claim) => claim.id,
+            Self::Claim(claim) | Self::Recant(claim) => claim.id,
             Self::Release { token, .. }
             | Self::Settling { token, .. }
             | Self::Settled { token, .. }
@@ -50,8 +51,11 @@ impl Step {
     /// Whether it must survive a loss of power once it is answered.
     pub(super) const fn is_durable(&self) -> bool {
         match self {
-            Self::Settling { .. } | Self::Settled { .. } | Self::Declined { .. } | Self::Unresolved { .. } => true,
-            Self::Claim(_) | Self::Release { .. } | Self::Delivered { .. } => false,
+            Self::Settling { .. }
+            | Self::Settled { .. }
+            | Self::Declined { .. }
+            | Self::Unresolved { .. } => true,
+            Self::Claim(_) | Self::Recant(_) | Self::Release { .. } | Self::Delivered { .. } => false,
         }
     }
 }
@@ -84,6 +88,10 @@ impl<T: Steps> Ledger for T {
             Answer::Claimed(claimed) => Ok(claimed),
             Answer::Recorded(_) | Answer::Done => Err(misfit()),
         }
+    }
+
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(Step::Recant(Box::new(claim.clone())), now).await.map(drop)
     }
 
     async fn release(
@@ -148,10 +156,10 @@ impl<T: Steps> Ledger for T {
     async fn delivered(
         &self,
         token: ClaimToken,
-        complete: bool,
+        end: DeliveryEnd,
         now: UnixSeconds,
     ) -> Result<(), LedgerError> {
-        self.step(Step::Delivered { token, complete }, now).await.map(drop)
+        self.step(Step::Delivered { token, end }, now).await.map(drop)
     }
 
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
