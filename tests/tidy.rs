@@ -16,10 +16,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("scheme", &["x402", "clock"]),
     ("policy", &["x402"]),
     ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
-    ("ledger", &["scheme", "x402", "clock"]),
+    ("ledger", &["scheme", "x402", "clock", "secret"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
-    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "proxy"]),
+    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "ledger", "proxy"]),
     ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 
