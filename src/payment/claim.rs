@@ -1,6 +1,7 @@
 //! From an understood payment to a claim on it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use alloy_primitives::{B256, Keccak256};
 
@@ -11,7 +12,7 @@ use super::offers::LiveAccept;
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
 use super::settle::Receipt;
-use crate::ledger::{Claimed, NewClaim, Particulars, PayerLimits, PaymentState};
+use crate::ledger::{Claimed, NewClaim, Particulars, PaymentState};
 use crate::policy::{FacilitatorId, SettleWhen};
 use crate::scheme::Authorization;
 use crate::x402::types::FacilitatorRequest;
@@ -81,7 +82,14 @@ impl Shared {
             (terms.facilitator, authorization.malleable, authorization.payer);
         let task = self.runtime.spawn(async move {
             let shared = under_way.shared();
-            let claimed = shared.ledger.claim(&new, shared.clock.now()).await?;
+            let claimed = match shared.ledger.claim(&new, shared.clock.now()).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    // It may have been granted all the same, and nobody would ever give it back.
+                    shared.recant_in_background(new);
+                    return Err(error.into());
+                }
+            };
             let holder = Holder { shared, facilitator, version, malleable, payer };
             holder.answer(claimed, request)
         });
@@ -102,14 +110,14 @@ impl Shared {
             .as_ref()
             .zip(authorization.payer.as_ref())
             .map(|(identifier, payer)| hash_of(&[&payer.to_ascii_lowercase(), purchase.route, identifier]));
-        let sum = self.pledges.sum.as_ref().and_then(|sum| sum.to_atomic(terms.decimals).ok());
         NewClaim {
             id: authorization.id,
+            grant: self.grants.fetch_add(1, Ordering::Relaxed),
             expires: authorization.expires,
             request: purchase.hash(required),
             repeatable: purchase.is_repeatable(),
             identifier,
-            limits: PayerLimits { count: self.pledges.count, sum },
+            limits: self.pledges.in_asset(terms.decimals),
             redelivery: self.redelivery,
             particulars: Particulars {
                 payer: authorization.payer.clone(),
@@ -156,7 +164,7 @@ impl Holder<'_> {
                 Ok(Admission::Paid(permit, SettleWhen::BeforeResponse))
             }
             Claimed::Owed { token, response } => {
-                let delivery = Delivery::begin(self.shared, token);
+                let delivery = Delivery::new(self.shared, token);
                 let mut response = *response;
                 response.payer = response.payer.or(self.payer);
                 let receipt = Receipt { version: self.version, response, delivery };
