@@ -6,7 +6,10 @@
 pub(crate) mod contract;
 mod machine;
 mod model;
+mod open;
 mod record;
+pub mod settings;
+mod sqlite;
 mod step;
 
 use std::time::Duration;
@@ -17,6 +20,7 @@ use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
 pub(crate) use model::ModelLedger;
+pub use open::{OpenError, open, read};
 pub use record::{
     ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
     PaymentState, Recorded, Redelivery, Settlement, Unresolved,
