@@ -7,6 +7,7 @@ pub(crate) mod contract;
 mod machine;
 mod model;
 mod open;
+mod postgres;
 mod record;
 pub mod settings;
 mod sqlite;

@@ -19,7 +19,7 @@ macro_rules! columns {
         "id, attempt, state, payer, network, asset, amount::text, pay_to, scheme, version, route, method, \
          resource, facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, \
          redelivery_tries, claimed_at, request, unique_transaction, response, transaction, reason, deliveries, \
-         owner, tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at"
+         owner, grant_number, tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at"
     };
 }
 pub(super) use columns;
@@ -28,39 +28,40 @@ const INSERT: &str = "
 INSERT INTO tollgate_payments (
     id, attempt, payer, payer_key, network, asset, amount, pay_to, scheme, version, route, method, resource,
     facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, redelivery_tries, claimed_at,
-    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, tries,
-    tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
+    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, grant_number,
+    tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
 SELECT
     id, attempt, payer, payer_key, network, asset, amount::numeric, pay_to, scheme, version, route, method, resource,
     facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, redelivery_tries, claimed_at,
-    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, tries,
-    tried_at, next_try, settling_at, settled_at, delivered_at, changed_at
+    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, grant_number,
+    tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at
 FROM unnest(
     $1::bytea[], $2::int8[], $3::text[], $4::int8[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
     $10::int2[], $11::text[], $12::text[], $13::text[], $14::text[], $15::int8[], $16::bytea[], $17::bool[],
     $18::bytea[], $19::int8[], $20::int8[], $21::int8[], $22::text[], $23::text[], $24::bool[], $25::text[],
     $26::text[], $27::int8[], $28::text[], $29::int8[], $30::int8[], $31::int8[], $32::int8[], $33::int8[],
-    $34::int8[], $35::int8[], $36::int8[], $37::int8[]
+    $34::int8[], $35::int8[], $36::int8[], $37::int8[], $38::int8[]
 ) AS new (
     id, attempt, payer, payer_key, network, asset, amount, pay_to, scheme, version, route, method, resource,
     facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, redelivery_tries, claimed_at,
-    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, tries,
-    tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
+    state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner, grant_number,
+    tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
 ON CONFLICT (id) DO NOTHING";
 
 const UPDATE: &str = "
 UPDATE tollgate_payments AS old SET
     state = new.state, request = new.request, unique_transaction = new.unique_transaction,
     response = new.response, transaction = new.transaction, transaction_key = new.transaction_key,
-    reason = new.reason, deliveries = new.deliveries, owner = new.owner, tries = new.tries,
-    tried_at = new.tried_at, next_try = new.next_try, settling_at = new.settling_at,
+    reason = new.reason, deliveries = new.deliveries, owner = new.owner,
+    grant_number = new.grant_number, tries = new.tries, tried_at = new.tried_at, next_try = new.next_try, settling_at = new.settling_at,
     settled_at = new.settled_at, delivered_at = new.delivered_at, changed_at = new.changed_at
 FROM unnest(
     $1::bytea[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::int8[],
-    $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[]
+    $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[],
+    $18::int8[]
 ) AS new (
     id, state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner,
-    tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
+    grant_number, tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
 WHERE old.id = new.id";
 
 /// Writes payments that are not there; says how many were in truth not there. In the order of their
@@ -147,6 +148,7 @@ fn progress<'r>(rows: Rows<'r>) -> Result<Query<'r, Postgres, PgArguments>, Trou
         .column(|record| text(&record.reason))
         .column(|record| i64::from(record.deliveries))
         .column(|record| record.owner.map(|owner| owner.0))
+        .column(|record| record.grant.cast_signed())
         .column(|record| i64::from(record.tries))
         .column(|record| record.tried_at.map(seconds))
         .column(|record| record.next_try.map(seconds))
@@ -192,8 +194,9 @@ pub(super) fn number_of(kind: &str, parts: &[&[u8]]) -> i64 {
         hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
         hasher.update(part);
     }
-    let [a, b, c, d, e, f, g, h, ..] = hasher.finalize().0;
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let mut number = [0; 8];
+    number.copy_from_slice(&hasher.finalize()[..8]);
+    i64::from_be_bytes(number)
 }
 
 /// The number of a payer on a network; `None`: the payment does not tell who pays.
@@ -252,6 +255,7 @@ fn read_row(row: &PgRow) -> Result<PaymentRecord, sqlx::Error> {
         reason: next.get()?,
         deliveries: next.count()?,
         owner: next.get::<Option<i64>>()?.map(GatewayId),
+        grant: next.get::<i64>()?.cast_unsigned(),
         tries: next.count()?,
         tried_at: next.time()?,
         next_try: next.time()?,

@@ -41,6 +41,7 @@ CREATE TABLE tollgate_payments (
     reason text NOT NULL,
     deliveries int8 NOT NULL,
     owner int8,
+    grant_number int8 NOT NULL,
     tries int8 NOT NULL,
     tried_at int8,
     next_try int8,

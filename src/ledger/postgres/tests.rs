@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use proptest::prelude::*;
 use sqlx::{Connection as _, PgConnection};
 
 use super::super::contract;
@@ -61,4 +62,15 @@ impl contract::Store for Store {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_keeps_the_contract() {
     contract::holds_for(Store::new).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn random_lives_of_payments_go_as_in_the_model(lives in contract::lives::lives()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            contract::lives::go_as_in_the_model(&Store::new().await, lives, true).await
+        })?;
+    }
 }

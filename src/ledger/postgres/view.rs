@@ -94,6 +94,7 @@ impl View {
                     (beside.pledged_count, beside.pledged_sum) = self.pledged_by(claim);
                 }
             }
+            Step::Recant(claim) => beside.same_identifier = self.same_identifier(claim),
             Step::Settled { token, response, unique_transaction, .. } => {
                 beside.transaction_used =
                     *unique_transaction && self.transaction_used(token.id, &response.transaction);
@@ -155,7 +156,7 @@ impl View {
         let same = self
             .others(claim.id)
             .filter(|found| found.identifier == Some(identifier) && !found.state.is_free());
-        same.max_by_key(|found| (found.claimed_at, found.id)).cloned().map(Box::new)
+        same.min_by_key(|found| found.id).cloned().map(Box::new)
     }
 
     fn pledged_by(&self, claim: &NewClaim) -> (u32, AtomicAmount) {
@@ -209,6 +210,7 @@ impl Subjects {
                         subjects.payers.extend(payer_key(&claim.particulars));
                     }
                 }
+                Step::Recant(claim) => subjects.identifiers.extend(claim.identifier),
                 Step::Settled { response, unique_transaction: true, .. } => {
                     subjects.transactions.insert(transaction_key(&response.transaction));
                 }
