@@ -45,7 +45,7 @@ impl Gate {
     pub async fn keep_up(self, retention_seconds: u64) {
         let mut looks = 0_u32;
         loop {
-            if looks % LOOKS_PER_BEAT == 0 {
+            if looks.is_multiple_of(LOOKS_PER_BEAT) {
                 // What fails now is tried again soon; requests are refused meanwhile.
                 let _ = self.0.beat().await;
             }
