@@ -1,7 +1,7 @@
 //! `exact` on EVM networks (`scheme_exact_evm.md`): EIP-3009 `transferWithAuthorization`, and
 //! Permit2 where the offer says so.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
@@ -82,11 +82,13 @@ impl Scheme for ExactEvm {
     }
 }
 
-fn inspect_eip3009(
-    terms: &EvmTerms<'_>,
+/// Reads the `payload` of an EIP-3009 payment: what was signed, and the signature. Judges nothing.
+///
+/// # Errors
+/// [`Reason::INVALID_PAYLOAD`]; [`Reason::EVM_SIGNATURE`] for a signature of a length that none has.
+pub fn read_authorization(
     payload: &Map<String, Value>,
-    moment: Moment,
-) -> Result<Authorization, Reason> {
+) -> Result<(TransferWithAuthorization, Bytes), Reason> {
     let fields = payload.get("authorization").and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)?;
     let message = TransferWithAuthorization {
         from: read_address(fields, "from")?,
@@ -96,7 +98,15 @@ fn inspect_eip3009(
         validBefore: read_uint(fields, "validBefore")?,
         nonce: read_word(fields, "nonce")?,
     };
-    let signature = read_signature(payload)?;
+    Ok((message, read_signature(payload)?))
+}
+
+fn inspect_eip3009(
+    terms: &EvmTerms<'_>,
+    payload: &Map<String, Value>,
+    moment: Moment,
+) -> Result<Authorization, Reason> {
+    let (message, signature) = read_authorization(payload)?;
     if message.to != terms.pay_to {
         return Err(Reason::EVM_RECIPIENT);
     }
@@ -132,7 +142,6 @@ fn inspect_eip3009(
 mod tests {
     use super::*;
     use crate::scheme::testing::{self, MOMENT, PAY_TO, sign, terms};
-    use alloy_primitives::Bytes;
     use serde_json::json;
 
     fn inspect(payload: &Value) -> Result<Authorization, Reason> {
