@@ -91,6 +91,11 @@ struct CallLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FacilitatorLabels {
+    facilitator: String,
+}
+
 /// Every metric of the gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -99,6 +104,7 @@ pub struct Metrics {
     request_seconds: Histogram,
     revenue: Family<RevenueLabels, Counter<f64, AtomicU64>>,
     calls: Family<CallLabels, Histogram>,
+    gas: Family<FacilitatorLabels, Gauge<f64, AtomicU64>>,
     in_flight: Gauge,
     settling: Gauge,
     claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
@@ -134,10 +140,16 @@ impl Default for Metrics {
             Unit::Seconds,
             calls.clone(),
         );
+        let gas = Family::default();
+        registry.register(
+            "gas_balance",
+            "What own settlement has left for gas, in the network's coin",
+            gas.clone(),
+        );
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register("settlements_in_flight", "Settlements under way", settling.clone());
         registry.register("payments_held", "Payments in the ledger by state", claims.clone());
-        Self { registry, requests, request_seconds, revenue, calls, in_flight, settling, claims }
+        Self { registry, requests, request_seconds, revenue, calls, gas, in_flight, settling, claims }
     }
 }
 
@@ -160,6 +172,12 @@ impl Metrics {
     pub fn call(&self, facilitator: &str, call: &'static str, result: &'static str, took: Duration) {
         let labels = CallLabels { facilitator: facilitator.to_owned(), call, result };
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Notes what a facilitator's account has left for gas.
+    pub fn gas_balance(&self, facilitator: &str, coins: f64) {
+        let labels = FacilitatorLabels { facilitator: facilitator.to_owned() };
+        self.gas.get_or_create(&labels).set(coins);
     }
 
     /// Requests being answered.

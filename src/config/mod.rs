@@ -16,10 +16,12 @@ mod json;
 mod keys;
 mod listeners;
 mod offers;
+mod onchain;
 mod price;
 mod report;
 mod resource;
 mod routes;
+mod service;
 mod settings;
 mod source;
 mod suggest;
@@ -36,8 +38,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::facilitator::settings::FacilitatorSettings;
-use crate::policy::RouteTable;
+use crate::facilitator::settings::{FacilitatorSettings, ServiceSettings};
+use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::Money;
 
@@ -61,6 +63,8 @@ pub struct Config {
     /// Which facilitators stand in for each other, in order: indexes into `facilitators`;
     /// [`crate::policy::FacilitatorId`] is an index into this list.
     pub facilitator_groups: Vec<Vec<usize>>,
+    /// Which facilitator is offered to others, and how.
+    pub facilitator_service: Option<(FacilitatorId, ServiceSettings)>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.

@@ -86,6 +86,7 @@ fn collect(text: &str, table: &DeTable<'_>, in_auth: bool, found: &mut Vec<Range
                     found.push(inside_quotes(text, value.span()));
                 }
                 found.extend(user_information(text, value.span()));
+                found.extend(node_key(text, value.span()).filter(|_| name == "rpc"));
             }
             DeValue::Table(inner) => collect(text, inner, in_auth || name == "auth", found),
             DeValue::Array(items) => {
@@ -109,7 +110,7 @@ fn is_secret(name: &str, content: &str, in_auth: bool) -> bool {
         // The secret itself, where the name of its variable belongs, is a common slip.
         Some("env") => !is_variable_name(content),
         Some("file") => false,
-        _ => telling || (in_auth && name == "value"),
+        _ => telling || (in_auth && name == "value") || (name == "key" && is_private_key(content)),
     }
 }
 
@@ -125,6 +126,21 @@ fn inside_quotes(text: &str, span: Range<usize>) -> Range<usize> {
     let written = text.get(span.clone()).unwrap_or_default();
     let quote = |quote| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
     if quote('"') || quote('\'') { span.start + 1..span.end - 1 } else { span }
+}
+
+/// Whether a text is the private key of an account; most that is called `key` is a file.
+fn is_private_key(text: &str) -> bool {
+    let digits = text.trim().trim_start_matches("0x");
+    digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What follows the host of a node's URL, where providers put their keys.
+fn node_key(text: &str, span: Range<usize>) -> Option<Range<usize>> {
+    let written = text.get(span.clone())?;
+    let start = written.find("://")? + 3;
+    let path = start + written.get(start..)?.find(['/', '?'])? + 1;
+    let end = written.trim_end_matches(['"', '\'']).len();
+    (path < end).then(|| span.start + path..span.start + end)
 }
 
 /// `user:password` of a URL.
@@ -156,6 +172,16 @@ mod tests {
             ("url = \"https://me:pw@example.com/@\"", vec!["me:pw"]),
             ("facilitator = [\"https://me@example.com\", \"sandbox\"]", vec!["me"]),
             ("token = hunter2", vec!["hunter2"]),
+            ("rpc = \"https://base.example/v2/hunter2\"", vec!["v2/hunter2"]),
+            (
+                "rpc = \"https://base.example/?key=hunter2\"\nrpc_env = \"https://a/b\"",
+                vec!["?key=hunter2", "https://a/b"],
+            ),
+            ("rpc = \"https://base.example\"\nkey = \"site.key\"", vec![]),
+            (
+                "key = \"0x4242424242424242424242424242424242424242424242424242424242424242\"",
+                vec!["0x4242424242424242424242424242424242424242424242424242424242424242"],
+            ),
             ("token = \"hunter2", vec!["\"hunter2"]),
             ("header = { X-Tier = \"bulk\" }\nvalue = \"shown\"", vec![]),
         ] {

@@ -45,6 +45,10 @@ reasons! {
     EVM_VALID_AFTER = "invalid_exact_evm_payload_authorization_valid_after";
     /// The authorization was used or cancelled before.
     EVM_NONCE_USED = "invalid_exact_evm_nonce_already_used";
+    /// The payment is for another scheme than is asked for.
+    EVM_SCHEME = "invalid_exact_evm_scheme";
+    /// The payment is for another network than is asked for.
+    EVM_NETWORK = "invalid_exact_evm_network_mismatch";
     /// The offer does not name the token's EIP-712 domain.
     EVM_DOMAIN = "invalid_exact_evm_missing_eip712_domain";
     /// The payer has less of the token than the price.

@@ -96,6 +96,9 @@ mod tests {
 
     #[test]
     fn gwei_are_written_exactly() {
-        assert_eq!((gwei(1_500_000_000), gwei(1), gwei(0)), ("1.50".into(), "0.000000001".into(), "0.00".into()));
+        assert_eq!(
+            (gwei(1_500_000_000), gwei(1), gwei(0)),
+            ("1.50".into(), "0.000000001".into(), "0.00".into())
+        );
     }
 }

@@ -5,7 +5,7 @@ use alloy_primitives::{Address, B256, Bytes, U256};
 use serde_json::Value;
 
 use crate::clock::UnixSeconds;
-use crate::scheme::permit2::{EXACT_PROXY, PERMIT2, PermitWitnessTransferFrom, permit_digest, read_permit};
+use crate::scheme::permit2::{EXACT_PROXY, PermitWitnessTransferFrom, permit_digest, read_permit};
 use crate::scheme::{TransferWithAuthorization, authorization_digest, read_authorization};
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{Network, PaymentRequirements, Reason};
@@ -33,14 +33,6 @@ pub(super) struct Payment {
 pub(super) enum Message {
     Eip3009(TransferWithAuthorization),
     Permit2(PermitWitnessTransferFrom),
-}
-
-/// What a chain makes single-use: no two transactions can both move money for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Nullifier {
-    contract: Address,
-    payer: Address,
-    nonce: B256,
 }
 
 impl Payment {
@@ -83,7 +75,16 @@ impl Payment {
         }
         let digest = authorization_digest(&message, &domain.0, &domain.1, chain_id, asset);
         let payer = message.from;
-        Ok(Self { message: Message::Eip3009(message), payer, asset, pay_to, amount, signature, digest, domain })
+        Ok(Self {
+            message: Message::Eip3009(message),
+            payer,
+            asset,
+            pay_to,
+            amount,
+            signature,
+            digest,
+            domain,
+        })
     }
 
     fn permit2(
@@ -147,15 +148,6 @@ impl Payment {
             Message::Permit2(message) => message.deadline,
         };
         UnixSeconds(u64::try_from(ends).unwrap_or(u64::MAX))
-    }
-
-    /// What makes it single-use. Permit2 counts nonces per owner, whatever the token.
-    pub(super) fn nullifier(&self) -> Nullifier {
-        let (contract, nonce) = match &self.message {
-            Message::Eip3009(message) => (self.asset, message.nonce),
-            Message::Permit2(message) => (PERMIT2, B256::from(message.nonce)),
-        };
-        Nullifier { contract, payer: self.payer, nonce }
     }
 
     /// The reason for a nonce that was used before.
