@@ -10,7 +10,7 @@ use std::time::Duration;
 use alloy::network::TransactionBuilder as _;
 use alloy::providers::{Provider as _, RootProvider};
 use alloy::rpc::json_rpc::{ErrorPayload, RpcError, RpcRecv, RpcSend};
-use alloy::rpc::types::{BlockNumberOrTag, TransactionRequest};
+use alloy::rpc::types::{BlockId, BlockNumberOrTag, TransactionRequest};
 use alloy::transports::TransportError;
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use alloy_sol_types::{SolCall, SolEvent};
@@ -208,9 +208,10 @@ impl Node {
         self.contracts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tries a call, in the name of an account and with a limit of gas.
+    /// Tries a call on the latest block, in the name of an account and with a limit of gas. What waits
+    /// for a block may never get into one.
     pub(super) async fn call(&self, from: Address, call: &Call, gas: u64) -> Result<Tried, Down> {
-        match self.provider.call(request(from, call).with_gas_limit(gas)).await {
+        match self.provider.call(request(from, call).with_gas_limit(gas)).block(BlockId::latest()).await {
             Ok(returned) => Ok(Tried::Returns(returned)),
             Err(RpcError::ErrorResp(error)) if is_revert(&error) => {
                 Ok(Tried::Reverts(error.message.into_owned()))
@@ -230,7 +231,12 @@ impl Node {
 
     /// The gas that a call needs, up to a limit.
     pub(super) async fn estimate(&self, from: Address, call: &Call, limit: u64) -> Result<Estimated, Down> {
-        match self.provider.estimate_gas(request(from, call).with_gas_limit(limit)).await {
+        match self
+            .provider
+            .estimate_gas(request(from, call).with_gas_limit(limit))
+            .block(BlockId::latest())
+            .await
+        {
             Ok(gas) if gas > limit => Ok(Estimated::TooMuch),
             Ok(gas) => Ok(Estimated::Gas(gas)),
             Err(RpcError::ErrorResp(error))
