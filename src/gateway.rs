@@ -14,13 +14,15 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin};
+use crate::chain::settings::ChainSettings;
+use crate::chain::{Chain, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::serve::{self, Service};
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Onchain, Sandbox};
-use crate::ledger::MemoryLedger;
-use crate::payment::{Gate, GateParts, OfferBook};
+use crate::ledger::{self, LedgerError, OpenError};
+use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
 use crate::telemetry::Metrics;
@@ -52,9 +54,18 @@ pub enum StartError {
     /// The system gave no runtime.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// What the gateway's predecessor left behind cannot be taken over.
+    #[error("{0}")]
+    Recover(LedgerError),
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
+    /// A chain cannot be asked as configured.
+    #[error("{0}")]
+    Chain(String),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] proxy::UpstreamError),
@@ -99,16 +110,21 @@ impl Gateway {
         let facilitators = facilitators(config, &clock, &metrics, runtime.handle())?;
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
-        let ledger = Arc::new(MemoryLedger::new(config.max_claims));
+        let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators: facilitators.clone(),
-            ledger: Arc::clone(&ledger) as _,
-            clock,
+            chains: chains(config)?,
+            ledger: Arc::clone(&ledger),
+            clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
+            pledges: config.pledges.clone(),
+            redelivery: config.redelivery,
         });
+        runtime.block_on(gate.recover()).map_err(StartError::Recover)?;
+        runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),
@@ -128,6 +144,7 @@ impl Gateway {
                 gate: gate.clone(),
                 routes: Arc::clone(&config.routes),
                 ledger,
+                clock,
                 metrics,
                 listeners: config.listeners.iter().map(|listener| listener.address).collect(),
                 closing: Arc::clone(&closing),
@@ -153,7 +170,7 @@ impl Gateway {
     pub fn run(self) {
         let Self { server, runtime, gate, running, http2, closing, service, grace } = self;
         let mut phases = server.watch_execution_phase();
-        let settling = move || gate.settling() + service.as_ref().map_or(0, |service| service.in_flight());
+        let settling = move || gate.under_way() + service.as_ref().map_or(0, |service| service.in_flight());
         let idle = {
             let settling = settling.clone();
             move || running.load(Ordering::Acquire) == 0 && settling() == 0
@@ -237,6 +254,14 @@ fn facilitators(
         Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
     };
     Ok(config.facilitator_groups.iter().map(group).collect())
+}
+
+fn chains(config: &Config) -> Result<Chains, StartError> {
+    let chain = |settings: &ChainSettings| -> Result<(Arc<dyn Chain>, bool), StartError> {
+        let chain = EvmChain::new(settings).map_err(StartError::Chain)?;
+        Ok((Arc::new(chain), settings.accept_used))
+    };
+    Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
 }
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks

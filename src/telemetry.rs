@@ -26,10 +26,14 @@ pub enum Outcome {
     Challenged,
     /// Paid for and delivered.
     Paid,
+    /// Delivered for a payment that was settled before.
+    Redelivered,
     /// Admitted for a payment, and not charged because the origin did not succeed.
     NotCharged,
     /// The payment was refused.
     PaymentRefused,
+    /// The payment is in use for the same request.
+    InUse,
     /// Settlement was asked for and its outcome is not known.
     Unresolved,
     /// Nobody could verify or settle.
@@ -53,8 +57,10 @@ impl Outcome {
             Self::Preflight => "preflight",
             Self::Challenged => "challenged",
             Self::Paid => "paid",
+            Self::Redelivered => "redelivered",
             Self::NotCharged => "not_charged",
             Self::PaymentRefused => "payment_refused",
+            Self::InUse => "in_use",
             Self::Unresolved => "unresolved",
             Self::Unavailable => "unavailable",
             Self::Denied => "denied",
@@ -108,6 +114,7 @@ pub struct Metrics {
     in_flight: Gauge,
     settling: Gauge,
     claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
+    oldest_unresolved: Gauge,
 }
 
 fn call_histogram() -> Histogram {
@@ -122,6 +129,7 @@ impl Default for Metrics {
         let revenue = Family::default();
         let calls = Family::<CallLabels, Histogram>::new_with_constructor(call_histogram);
         let (in_flight, settling, claims) = (Gauge::default(), Gauge::default(), Family::default());
+        let oldest_unresolved = Gauge::default();
         registry.register("requests", "Requests by route and outcome", requests.clone());
         registry.register_with_unit(
             "request_duration",
@@ -147,9 +155,30 @@ impl Default for Metrics {
             gas.clone(),
         );
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
-        registry.register("settlements_in_flight", "Settlements under way", settling.clone());
-        registry.register("payments_held", "Payments in the ledger by state", claims.clone());
-        Self { registry, requests, request_seconds, revenue, calls, gas, in_flight, settling, claims }
+        registry.register(
+            "settlements_in_flight",
+            "Settlements and steps of the ledger under way",
+            settling.clone(),
+        );
+        registry.register("payments_held", "Payments that are in use or unresolved", claims.clone());
+        registry.register_with_unit(
+            "oldest_unresolved_payment",
+            "Age of the oldest payment whose outcome is not known; 0: there is none",
+            Unit::Seconds,
+            oldest_unresolved.clone(),
+        );
+        Self {
+            registry,
+            requests,
+            request_seconds,
+            revenue,
+            calls,
+            gas,
+            in_flight,
+            settling,
+            claims,
+            oldest_unresolved,
+        }
     }
 }
 
@@ -187,12 +216,13 @@ impl Metrics {
     }
 
     /// Writes down what is only known when asked.
-    pub fn observe(&self, settling: usize, claims: &[(&'static str, usize)]) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        self.settling.set(number(settling));
-        for (state, count) in claims {
-            self.claims.get_or_create(&vec![("state", *state)]).set(number(*count));
+    pub fn observe(&self, under_way: usize, held: &[(&'static str, u64)], oldest_unresolved: Duration) {
+        self.settling.set(i64::try_from(under_way).unwrap_or(i64::MAX));
+        for (state, count) in held {
+            let gauge = self.claims.get_or_create(&vec![("state", *state)]);
+            gauge.set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
+        self.oldest_unresolved.set(i64::try_from(oldest_unresolved.as_secs()).unwrap_or(i64::MAX));
     }
 
     /// The text that Prometheus scrapes (`OpenMetrics` 1.0).
@@ -236,13 +266,14 @@ mod tests {
         metrics.request(&"articles".into(), Outcome::Paid, Duration::from_millis(3));
         metrics.revenue(&"articles".into(), "eip155:84532", "USDC", 10_000.0);
         metrics.call("sandbox", "verify", "valid", Duration::from_millis(1));
-        metrics.observe(2, &[("claimed", 1)]);
+        metrics.observe(2, &[("claimed", 1)], Duration::from_secs(7));
         let page = metrics.render();
         for line in [
             "tollgate_requests_total{route=\"articles\",outcome=\"paid\"} 1",
             "tollgate_revenue_atomic_units_total{route=\"articles\",network=\"eip155:84532\",asset=\"USDC\"} 10000.0",
             "tollgate_settlements_in_flight 2",
             "tollgate_payments_held{state=\"claimed\"} 1",
+            "tollgate_oldest_unresolved_payment_seconds 7",
             "# EOF",
         ] {
             assert!(page.contains(line), "{line} is missing in:\n{page}");

@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::clock::Clock;
 use crate::ledger::{Ledger, PaymentState};
 use crate::payment::Gate;
 use crate::policy::RouteTable;
@@ -23,8 +24,10 @@ pub struct Admin {
     pub gate: Gate,
     /// Routes, for readiness.
     pub routes: Arc<RouteTable>,
-    /// Claims, for metrics.
+    /// What is held, for metrics.
     pub ledger: Arc<dyn Ledger>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Listeners that must answer before the gateway is ready.
@@ -89,18 +92,19 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    let claims: Vec<_> =
-        admin.ledger.counts().await.into_iter().map(|(state, count)| (state_label(state), count)).collect();
-    admin.metrics.observe(admin.gate.settling(), &claims);
+    match admin.ledger.counts().await {
+        Ok(counts) => {
+            let held = [
+                (PaymentState::Claimed.as_str(), counts.claimed),
+                (PaymentState::Settling.as_str(), counts.settling),
+                (PaymentState::Unresolved.as_str(), counts.unresolved),
+            ];
+            let now = admin.clock.now();
+            let age = counts.oldest_unresolved.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
+            admin.metrics.observe(admin.gate.under_way(), &held, Duration::from_secs(age));
+        }
+        Err(error) => tracing::warn!(%error, "metrics without the ledger's"),
+    }
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], admin.metrics.render())
-}
-
-const fn state_label(state: PaymentState) -> &'static str {
-    match state {
-        PaymentState::Claimed => "claimed",
-        PaymentState::Settling => "settling",
-        PaymentState::Settled => "settled",
-        PaymentState::Unresolved => "unresolved",
-    }
 }

@@ -179,6 +179,7 @@ pub(super) fn secret(table: &Section<'_>, name: &str, secrets: Secrets<'_>) -> O
     Some(Secret::new(value.to_owned()))
 }
 
+/// The value of the environment variable that a key names.
 pub(super) fn variable(node: &Node<'_>, env: Env<'_>) -> Option<String> {
     let name = node.text()?;
     match env(name) {

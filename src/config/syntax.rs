@@ -86,7 +86,6 @@ fn collect(text: &str, table: &DeTable<'_>, in_auth: bool, found: &mut Vec<Range
                     found.push(inside_quotes(text, value.span()));
                 }
                 found.extend(user_information(text, value.span()));
-                found.extend(node_key(text, value.span()).filter(|_| name == "rpc"));
             }
             DeValue::Table(inner) => collect(text, inner, in_auth || name == "auth", found),
             DeValue::Array(items) => {
@@ -110,7 +109,13 @@ fn is_secret(name: &str, content: &str, in_auth: bool) -> bool {
         // The secret itself, where the name of its variable belongs, is a common slip.
         Some("env") => !is_variable_name(content),
         Some("file") => false,
-        _ => telling || (in_auth && name == "value") || (name == "key" && is_private_key(content)),
+        // Providers of nodes put keys into their URLs.
+        _ => {
+            telling
+                || name == "rpc"
+                || (in_auth && name == "value")
+                || (name == "key" && is_private_key(content))
+        }
     }
 }
 
@@ -132,15 +137,6 @@ fn inside_quotes(text: &str, span: Range<usize>) -> Range<usize> {
 fn is_private_key(text: &str) -> bool {
     let digits = text.trim().trim_start_matches("0x");
     digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// What follows the host of a node's URL, where providers put their keys.
-fn node_key(text: &str, span: Range<usize>) -> Option<Range<usize>> {
-    let written = text.get(span.clone())?;
-    let start = written.find("://")? + 3;
-    let path = start + written.get(start..)?.find(['/', '?'])? + 1;
-    let end = written.trim_end_matches(['"', '\'']).len();
-    (path < end).then(|| span.start + path..span.start + end)
 }
 
 /// `user:password` of a URL.
@@ -168,16 +164,13 @@ mod tests {
             ("[facilitators.x]\nauth = { value = 'abc', value_env = \"NAME\" }", vec!["abc"]),
             ("[[x]]\npassword = \"abc\"", vec!["abc"]),
             ("x.auth.secret = \"\"\"abc\ndef\"\"\"", vec!["\"\"abc\ndef\"\""]),
+            ("[chains.base]\nrpc = \"https://node.example/v2/abc\"", vec!["https://node.example/v2/abc"]),
+            ("rpc_env = \"https://node.example/v2/abc\"", vec!["https://node.example/v2/abc"]),
             ("secret_env = \"hunter2\"\nsecret_file = \"key.pem\"", vec!["hunter2"]),
             ("url = \"https://me:pw@example.com/@\"", vec!["me:pw"]),
             ("facilitator = [\"https://me@example.com\", \"sandbox\"]", vec!["me"]),
             ("token = hunter2", vec!["hunter2"]),
-            ("rpc = \"https://base.example/v2/hunter2\"", vec!["v2/hunter2"]),
-            (
-                "rpc = \"https://base.example/?key=hunter2\"\nrpc_env = \"https://a/b\"",
-                vec!["?key=hunter2", "https://a/b"],
-            ),
-            ("rpc = \"https://base.example\"\nkey = \"site.key\"", vec![]),
+            ("key = \"site.key\"", vec![]),
             (
                 "key = \"0x4242424242424242424242424242424242424242424242424242424242424242\"",
                 vec!["0x4242424242424242424242424242424242424242424242424242424242424242"],

@@ -4,118 +4,254 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
-mod memory;
+mod machine;
+#[cfg(test)]
+mod model;
+mod open;
+mod postgres;
+mod record;
+pub mod settings;
+mod sqlite;
+mod step;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
-use crate::x402::SettleResponse;
 
-pub use memory::MemoryLedger;
+#[cfg(test)]
+pub(crate) use model::ModelLedger;
+pub use open::{OpenError, open, read};
+pub use record::{
+    ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
+    PaymentState, Recorded, Redelivery, Settlement, Unresolved,
+};
 
-/// A payment about to be used for one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewClaim {
-    /// Identity of the payment.
-    pub id: PaymentId,
-    /// From when on the payment can no longer be settled, so that its claim may be forgotten;
-    /// `None`: never.
-    pub expires: Option<UnixSeconds>,
-}
-
-/// The life of a payment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum PaymentState {
-    /// Reserved for a request in flight.
-    Claimed,
-    /// Being settled.
-    Settling,
-    /// Settled; the money moved.
-    Settled,
-    /// Sent to be settled, and the outcome is not known.
-    Unresolved,
-}
-
-/// The answer to a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claimed {
-    /// The payment is now reserved for the caller alone.
-    New,
-    /// Somebody else holds it, in this state.
-    Held(PaymentState),
-}
+/// Seconds a payment is kept beyond its expiry, for clocks that disagree with the chain's.
+pub const EXPIRY_GRACE_SECONDS: u64 = 60;
+/// Seconds between two attempts at one unresolved payment, however often its payer asks.
+pub const HURRY_SECONDS: u64 = 3;
 
 /// Why the ledger did nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LedgerError {
-    /// No room for another claim, and no claim may be dropped.
-    #[error("the ledger is full: {live} live claims")]
-    Full {
-        /// Claims held.
-        live: usize,
-    },
-    /// The step does not follow from the state the payment is in.
-    #[error("payment {id} cannot become {wanted} from {found:?}")]
+    /// It cannot be read or written: the disk is full, the database is away. Whether the step was
+    /// taken is not known.
+    #[error("the ledger cannot be used: {0}")]
+    Unavailable(String),
+    /// The step does not follow from the state the payment is in, or the claim is not the caller's
+    /// any more.
+    #[error("payment {id} cannot become {wanted} from {}", found.map_or("nothing", PaymentState::as_str))]
     WrongState {
         /// The payment.
         id: PaymentId,
         /// The step asked for.
         wanted: &'static str,
-        /// The state found; `None`: not claimed at all.
+        /// The state found; `None`: not known, or claimed by somebody else since.
         found: Option<PaymentState>,
     },
 }
 
+/// What was left behind by gateways that are gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TakenOver {
+    /// Claims that were given back: their settlement had not been asked for.
+    pub released: u64,
+    /// Settlements whose outcome is not known.
+    pub unresolved: u64,
+    /// Deliveries that broke off, and drives of unresolved payments that ended.
+    pub broken_off: u64,
+}
+
+/// How much is held, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// Payments reserved for requests in flight.
+    pub claimed: u64,
+    /// Payments being settled.
+    pub settling: u64,
+    /// Payments whose outcome is not known.
+    pub unresolved: u64,
+    /// When settlement of the oldest of those was asked for.
+    pub oldest_unresolved: Option<UnixSeconds>,
+}
+
+/// Which payments are meant.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Filter {
+    /// Claimed at this time or later.
+    pub since: Option<UnixSeconds>,
+    /// Claimed before this time.
+    pub until: Option<UnixSeconds>,
+    /// Of this route.
+    pub route: Option<String>,
+    /// By this payer; letter case does not matter.
+    pub payer: Option<String>,
+    /// In one of these states; empty: in any.
+    pub states: Vec<PaymentState>,
+}
+
+/// The books: what can be read, also beside a running gateway.
+#[async_trait]
+pub trait Accounts: Send + Sync {
+    /// A payment, if it is remembered.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError>;
+
+    /// At most `limit` payments, ordered by time of claim and then by identity, behind `after`
+    /// (the last one of the page before).
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<(UnixSeconds, PaymentId)>,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError>;
+}
+
 /// A ledger.
 ///
-/// Promises every implementation keeps: of any number of concurrent claims of one payment exactly
-/// one is [`Claimed::New`] until it is released; a claim that could still be settled is never
-/// forgotten; a step that does not follow from the payment's state changes nothing.
-///
 /// ```text
-/// claim -> Claimed -> settling -> Settling -> settled    -> Settled
-///             |                      |-------- unresolved -> Unresolved -> settled | release
-///             `------- release ------'         (told no)
+/// claim -> Claimed -> settling -> Settling -> settled     -> Settled -> delivered -> Delivered
+///             |                      |----- declined      -> Declined
+///             |                      `----- unresolved    -> Unresolved -> settled | declined
+///             `------ release ------------------------------> Released, or no trace
 /// ```
+///
+/// Promises every implementation keeps, whatever number of gateways share it:
+///
+/// - Of any number of concurrent claims of one payment exactly one is [`Claimed::New`], until it is
+///   given back or declined.
+/// - For each settled payment one delivery is granted, again if nothing of it was sent. Another one is
+///   granted only when the one before broke off (or its gateway is gone), for the same GET or HEAD request, within the window
+///   and the number of tries of the [`Redelivery`]; a claim with the identifier of the settled
+///   payment is granted those tries also after a complete delivery.
+/// - What could still be settled is never forgotten, nor is what is unresolved.
+/// - A step that does not follow from the payment's state, or is taken with a token of an earlier
+///   attempt, changes nothing.
+/// - [`settling`](Self::settling) and the outcome of a settlement are durable when they return, power
+///   loss included; what comes before and after may be lost with the power, which only ever means
+///   that a payment was not asked for, or that a delivery counts as broken off.
+/// - When it cannot keep these promises it returns [`LedgerError::Unavailable`].
 #[async_trait]
-pub trait Ledger: Send + Sync {
-    /// Reserves a payment, at time `now`.
+pub trait Ledger: Accounts {
+    /// Reserves a payment, or says why not. An unresolved payment that is presented for the same
+    /// request becomes due at once, though not sooner than [`HURRY_SECONDS`] after it was last driven.
     ///
     /// # Errors
-    /// [`LedgerError::Full`].
+    /// [`LedgerError::Unavailable`].
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError>;
 
-    /// The state of a payment, if it is held.
+    /// Undoes a claim whose answer was lost: what it may have been granted is given back.
     ///
     /// # Errors
-    /// When that cannot be found out.
-    async fn state(&self, id: PaymentId) -> Result<Option<PaymentState>, LedgerError>;
+    /// [`LedgerError::Unavailable`].
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError>;
 
-    /// Records that settlement is about to be asked for. Must be durable before it returns.
+    /// Gives a claimed payment back. With a reason it is recorded as released; without one it leaves
+    /// no trace, so that what was never verified cannot fill the books.
     ///
     /// # Errors
-    /// [`LedgerError::WrongState`].
-    async fn settling(&self, id: PaymentId) -> Result<(), LedgerError>;
+    /// Every [`LedgerError`].
+    async fn release(
+        &self,
+        token: ClaimToken,
+        reason: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
 
-    /// Records a settlement that succeeded.
+    /// Records that settlement is about to be asked for, and what for. Durable when it returns.
     ///
     /// # Errors
-    /// [`LedgerError::WrongState`].
-    async fn settled(&self, id: PaymentId, response: &SettleResponse) -> Result<(), LedgerError>;
+    /// Every [`LedgerError`]; after each of them settlement must not be asked for.
+    async fn settling(
+        &self,
+        token: ClaimToken,
+        request: &str,
+        unique_transaction: bool,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
 
-    /// Records that the outcome of a settlement is not known.
+    /// Records that the money moved, from `Settling` or `Unresolved`, and grants the delivery. Durable
+    /// when it returns.
     ///
     /// # Errors
-    /// [`LedgerError::WrongState`].
-    async fn unresolved(&self, id: PaymentId) -> Result<(), LedgerError>;
+    /// Every [`LedgerError`].
+    async fn settled(
+        &self,
+        token: ClaimToken,
+        settlement: Settlement<'_>,
+        now: UnixSeconds,
+    ) -> Result<Recorded, LedgerError>;
 
-    /// Gives a payment back: it was not used, or settlement was refused in so many words.
+    /// Records that settlement was refused in so many words, or never reached anybody: no money moved.
+    /// From `Settling` or `Unresolved`.
     ///
     /// # Errors
-    /// [`LedgerError::WrongState`] for one that is settled or not claimed.
-    async fn release(&self, id: PaymentId) -> Result<(), LedgerError>;
+    /// Every [`LedgerError`].
+    async fn declined(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError>;
 
-    /// Number of payments held in each state, for metrics.
-    async fn counts(&self) -> Vec<(PaymentState, usize)>;
+    /// Records that the outcome of a settlement is not known, and from when on it should be driven.
+    /// From `Settling`, or again from `Unresolved` after a drive that found nothing out.
+    /// `transaction` is kept when it is not empty.
+    ///
+    /// # Errors
+    /// Every [`LedgerError`].
+    async fn unresolved(
+        &self,
+        token: ClaimToken,
+        reason: &str,
+        transaction: &str,
+        next_try: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
+
+    /// Takes at most `limit` unresolved payments that are due, for the caller alone, for `lease` or
+    /// until its gateway is gone, whichever comes first.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn due(
+        &self,
+        now: UnixSeconds,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Unresolved>, LedgerError>;
+
+    /// Records how a granted delivery ended.
+    ///
+    /// # Errors
+    /// Every [`LedgerError`].
+    async fn delivered(
+        &self,
+        token: ClaimToken,
+        end: DeliveryEnd,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
+
+    /// Shows that this gateway is alive, and takes over what others left behind that are not. To be
+    /// called at start, before anything else, and every few seconds.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError>;
+
+    /// Forgets payments whose state last changed more than `retention_seconds` ago, can no longer be
+    /// settled and are not in use nor unresolved; says how many.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError>;
+
+    /// How much is held.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn counts(&self) -> Result<Counts, LedgerError>;
 }

@@ -42,6 +42,12 @@ impl Resource {
         &self.url
     }
 
+    /// The URL without its query, which may hold what is nobody's business.
+    #[must_use]
+    pub fn without_query(&self) -> &str {
+        self.url.split_once('?').map_or(&self.url, |(url, _)| url)
+    }
+
     fn path_and_query(&self) -> &str {
         &self.url[self.origin_length..]
     }

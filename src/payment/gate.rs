@@ -1,23 +1,26 @@
 //! The gate: whether a request may pass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::chains::Chains;
 use super::challenge::Resource;
+use super::claim::{Claim, Purchase};
 use super::offers::{LiveAccept, LiveOffer, OfferBook};
 use super::permit::Permit;
 use super::refusal::Refusal;
 use super::settle::{self, Receipt};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::Facilitator;
-use crate::ledger::{Claimed, Ledger, LedgerError, NewClaim, PaymentState};
+use crate::ledger::settings::Pledges;
+use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, SettleWhen};
 use crate::scheme::{Authorization, Moment, PaymentId};
 use crate::x402::types::FacilitatorRequest;
-use crate::x402::{PaymentPayload, Reason, VerifyResponse, Version};
+use crate::x402::{PaymentPayload, PaymentRequirements, Reason, VerifyResponse, Version};
 
 /// What the gate is made of.
 pub struct GateParts {
@@ -25,7 +28,9 @@ pub struct GateParts {
     pub offers: Arc<OfferBook>,
     /// Facilitators, by [`FacilitatorId`].
     pub facilitators: Vec<Arc<dyn Facilitator>>,
-    /// The claim store.
+    /// Chains that can be asked.
+    pub chains: Chains,
+    /// What makes payments single-use and remembers them.
     pub ledger: Arc<dyn Ledger>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -35,21 +40,30 @@ pub struct GateParts {
     pub verify_in_flight: usize,
     /// Seconds a payment must stay valid: the origin's time and the settlement's.
     pub origin_time_seconds: u64,
+    /// What one payer may pledge.
+    pub pledges: Pledges,
+    /// When a delivery that broke off may be fetched again.
+    pub redelivery: Redelivery,
 }
 
 /// Decides whether requests may pass, and settles what they pay.
 #[derive(Clone)]
-pub struct Gate(Arc<Shared>);
+pub struct Gate(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) offers: Arc<OfferBook>,
-    facilitators: Vec<Arc<dyn Facilitator>>,
+    pub(super) facilitators: Vec<Arc<dyn Facilitator>>,
+    pub(super) chains: Chains,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) runtime: tokio::runtime::Handle,
     verifications: Semaphore,
     origin_time_seconds: u64,
-    pub(super) settling: AtomicUsize,
+    pub(super) pledges: Pledges,
+    pub(super) redelivery: Redelivery,
+    pub(super) under_way: AtomicUsize,
+    /// Numbers of claims.
+    pub(super) grants: AtomicU64,
 }
 
 /// A payment header of a request.
@@ -68,12 +82,28 @@ pub enum Admission {
     Free,
     /// For this payment; settled when the route says so.
     Paid(Permit, SettleWhen),
+    /// For a payment that was settled before: its delivery is owed, and costs nothing more.
+    Owed(Box<Owed>),
     /// Not.
     Refused(Refusal),
 }
 
+/// A delivery that is owed.
+#[derive(Debug)]
+pub struct Owed {
+    /// Identity of the payment that was settled.
+    pub id: PaymentId,
+    /// The terms it was for.
+    pub requirements: PaymentRequirements,
+    /// What the client is told.
+    pub receipt: Receipt,
+}
+
+/// Beside the validity of an offer: how long ago somebody else may have submitted a payment.
+const SUBMITTED_WITHIN_SECONDS: u64 = 60;
+
 /// Facilitators that are busy or not known yet are worth asking again this soon.
-const RETRY_SOON: Duration = Duration::from_secs(2);
+pub(super) const RETRY_SOON: Duration = Duration::from_secs(2);
 
 impl Gate {
     /// Puts a gate together.
@@ -82,19 +112,23 @@ impl Gate {
         Self(Arc::new(Shared {
             offers: parts.offers,
             facilitators: parts.facilitators,
+            chains: parts.chains,
             ledger: parts.ledger,
             clock: parts.clock,
             runtime: parts.runtime,
             verifications: Semaphore::new(parts.verify_in_flight),
             origin_time_seconds: parts.origin_time_seconds,
-            settling: AtomicUsize::new(0),
+            pledges: parts.pledges,
+            redelivery: parts.redelivery,
+            under_way: AtomicUsize::new(0),
+            grants: AtomicU64::new(0),
         }))
     }
 
-    /// Settlements under way.
+    /// Settlements, and steps of the ledger, under way.
     #[must_use]
-    pub fn settling(&self) -> usize {
-        self.0.settling.load(Ordering::Acquire)
+    pub fn under_way(&self) -> usize {
+        self.0.under_way.load(Ordering::Acquire)
     }
 
     /// The live offer of a route, for its challenge.
@@ -108,6 +142,7 @@ impl Gate {
     pub async fn admit(
         &self,
         route: &Route,
+        method: &http::Method,
         resource: &Resource,
         payment: Option<PaymentHeader<'_>>,
     ) -> Admission {
@@ -121,44 +156,79 @@ impl Gate {
             return Admission::Refused(Refusal::Unavailable { cause, retry_after: RETRY_SOON });
         };
         let Some(payment) = payment else { return Admission::Refused(Refusal::PaymentRequired) };
-        match self.admit_payment(&live, resource, payment).await {
-            Ok(permit) => Admission::Paid(permit, live.settle),
-            Err(refusal) => Admission::Refused(refusal),
-        }
+        let purchase = Purchase { route: &route.name, method, resource };
+        self.admit_payment(&live, &purchase, payment).await.unwrap_or_else(Admission::Refused)
     }
 
     async fn admit_payment(
         &self,
         offer: &LiveOffer,
-        resource: &Resource,
+        purchase: &Purchase<'_>,
         header: PaymentHeader<'_>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Admission, Refusal> {
         let invalid = |reason| Refusal::Invalid { reason, payer: None };
         let payment = PaymentPayload::decode(header.version, header.value).map_err(invalid)?;
         let terms = offer.accepted_by(&payment).ok_or_else(|| invalid(Reason::NO_MATCH))?;
         // A payment that says what it is for buys nothing else.
-        if payment.resource_url().is_some_and(|url| url != resource.url()) {
+        if payment.resource_url().is_some_and(|url| url != purchase.resource.url()) {
             return Err(invalid(Reason::NO_MATCH));
         }
         if !offer.echoes_extensions(&payment) {
             return Err(invalid(Reason::EXTENSION_ECHO_MISMATCH));
         }
-        let request = terms.request(&payment, resource).ok_or_else(|| invalid(Reason::NO_MATCH))?;
+        let identifier = offer.identifier_of(&payment)?;
+        let request = terms.request(&payment, purchase.resource).ok_or_else(|| invalid(Reason::NO_MATCH))?;
         let mut authorization = self.inspect(terms, &request).map_err(invalid)?;
-        if let Some(reason) = authorization.too_late.take() {
-            return Err(self.refuse_late(&authorization, reason).await);
+        let too_late = authorization.too_late.take();
+        if let Some(reason) = &too_late
+            && !self.is_remembered(authorization.id).await?
+        {
+            return Err(Refusal::Invalid { reason: reason.clone(), payer: authorization.payer });
         }
-        let permit = self.claim(terms, authorization, request, header.version).await?;
+        let claim = Claim { terms, authorization, identifier, request, version: header.version };
+        let permit = match self.0.claim(claim, purchase).await? {
+            Admission::Paid(permit, _) => permit,
+            decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => return Ok(decided),
+        };
+        if let Some(reason) = too_late {
+            let payer = permit.payer.clone();
+            self.release(permit, reason.as_str()).await;
+            return Err(Refusal::Invalid { reason, payer });
+        }
         match offer.settle {
             // Settling decides by itself, and comes next.
-            SettleWhen::BeforeRequest => Ok(permit),
+            SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, offer.settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
-                Ok(payer) => Ok(permit.paid_by(payer)),
+                Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), offer.settle)),
+                Err(Refusal::Invalid { reason, .. }) if settle::speaks_of_use(reason.as_str()) => {
+                    self.admit_used(permit, reason).await
+                }
                 Err(refusal) => {
-                    self.release(permit).await;
+                    self.release(permit, "it was not verified").await;
                     Err(refusal)
                 }
             },
+        }
+    }
+
+    /// The authorization is spent. Whoever submitted it, if the money reached the payee its payer is
+    /// owed one delivery.
+    async fn admit_used(&self, permit: Permit, reason: Reason) -> Result<Admission, Refusal> {
+        let terms = permit.requirements();
+        let window = terms.max_timeout_seconds.saturating_add(SUBMITTED_WITHIN_SECONDS);
+        let since = UnixSeconds(self.0.clock.now().0.saturating_sub(window));
+        match self.0.chains.paid_by_others(&permit.request, since).await {
+            Some(response) => {
+                let (id, requirements) = (permit.id(), terms.clone());
+                tracing::info!(payment = %id, transaction = %response.transaction, "somebody else submitted a payment");
+                let receipt = settle::recognise(permit, response).await?;
+                Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))
+            }
+            None => {
+                let payer = permit.payer.clone();
+                self.release(permit, reason.as_str()).await;
+                Err(Refusal::Invalid { reason, payer })
+            }
         }
     }
 
@@ -167,45 +237,11 @@ impl Gate {
         terms.scheme.inspect(&request.requirements, &request.payload, moment)
     }
 
-    /// A payment that has run out may be one whose settlement has no known outcome: its payer must
-    /// not be asked to pay again.
-    async fn refuse_late(&self, authorization: &Authorization, reason: Reason) -> Refusal {
-        match self.0.ledger.state(authorization.id).await {
-            Ok(Some(PaymentState::Unresolved)) => Refusal::Unresolved,
-            Ok(Some(PaymentState::Claimed | PaymentState::Settling | PaymentState::Settled)) => {
-                Refusal::AlreadyUsed
-            }
-            Ok(None) => Refusal::Invalid { reason, payer: authorization.payer.clone() },
-            Err(error) => error.into(),
-        }
-    }
-
-    async fn claim(
-        &self,
-        terms: &LiveAccept,
-        authorization: Authorization,
-        request: FacilitatorRequest,
-        version: Version,
-    ) -> Result<Permit, Refusal> {
-        let Authorization { id, payer, expires, malleable, too_late: _ } = authorization;
-        let claim = NewClaim { id, expires };
-        match self.0.ledger.claim(&claim, self.0.clock.now()).await {
-            Ok(Claimed::New) => Ok(Permit {
-                shared: Arc::clone(&self.0),
-                id,
-                payer,
-                facilitator: terms.facilitator,
-                version,
-                request: Arc::new(request),
-                malleable,
-                handed_over: false,
-            }),
-            Ok(Claimed::Held(PaymentState::Unresolved)) => Err(Refusal::Unresolved),
-            Ok(Claimed::Held(PaymentState::Claimed | PaymentState::Settling | PaymentState::Settled)) => {
-                Err(Refusal::AlreadyUsed)
-            }
-            Err(error) => Err(error.into()),
-        }
+    /// Whether a payment that has run out is one that is in use or was settled: then its payer must
+    /// not be asked to pay again, or is owed a delivery.
+    async fn is_remembered(&self, id: PaymentId) -> Result<bool, Refusal> {
+        let record = self.0.ledger.get(id).await?;
+        Ok(record.is_some_and(|record| !record.state.is_free()))
     }
 
     async fn verify(&self, permit: &Permit) -> Result<Option<String>, Refusal> {
@@ -226,17 +262,20 @@ impl Gate {
         }
     }
 
-    /// Gives a payment back, and returns when it can be presented again.
-    pub async fn release(&self, mut permit: Permit) {
+    /// Gives a payment back, and returns when it can be presented again. The reason is for the books.
+    pub async fn release(&self, mut permit: Permit, reason: &str) {
+        let task = self.0.close_in_background(permit.token, permit.given_back(reason));
         permit.handed_over = true;
-        self.0.release(permit.id).await;
+        // A task that was lost leaves the claim to the next start.
+        let _ = task.await;
     }
 
     /// Settles a permit: to the end, whatever becomes of the caller.
     ///
     /// # Errors
     /// [`Refusal::SettlementFailed`] or [`Refusal::Unavailable`] when nothing was charged,
-    /// [`Refusal::Unresolved`] when that is not known.
+    /// [`Refusal::Unresolved`] when that is not known, [`Refusal::AlreadyUsed`] when it bought
+    /// something else.
     pub async fn settle(&self, permit: Permit) -> Result<Receipt, Refusal> {
         settle::settle(permit).await
     }
@@ -252,16 +291,5 @@ impl Shared {
     pub(super) fn facilitator(&self, id: FacilitatorId) -> &dyn Facilitator {
         // The configuration gives every offer one of its own facilitators.
         self.facilitators[id.0].as_ref()
-    }
-
-    pub(super) fn release_in_background(self: &Arc<Self>, id: PaymentId) {
-        let shared = Arc::clone(self);
-        self.runtime.spawn(async move { shared.release(id).await });
-    }
-
-    pub(super) async fn release(&self, id: PaymentId) {
-        if let Err(error) = self.ledger.release(id).await {
-            tracing::error!(payment = %id, %error, "a payment could not be given back");
-        }
     }
 }

@@ -4,20 +4,30 @@
 //! its claim back. The world is reached through the contracts of `facilitator` and `ledger` and
 //! through a [`Clock`](crate::clock::Clock).
 
+mod chains;
 mod challenge;
+mod claim;
+mod closing;
 mod gate;
+pub mod identifier;
 mod offers;
 mod permit;
 mod refusal;
 mod settle;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
+mod upkeep;
 
+pub use crate::ledger::settings::Pledges;
+pub use chains::Chains;
 pub use challenge::{Challenge, Resource};
-pub use gate::{Admission, Gate, GateParts, PaymentHeader};
+pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader};
 pub use offers::{LiveAccept, LiveOffer, OfferBook};
-pub use permit::Permit;
+pub use permit::{Delivery, Permit};
 pub use refusal::Refusal;
 pub use settle::Receipt;
 
+pub use crate::ledger::DeliveryEnd;
 pub use crate::scheme::PaymentId;

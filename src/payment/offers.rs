@@ -8,6 +8,8 @@ use arc_swap::ArcSwap;
 use serde_json::{Map, Value};
 
 use super::challenge::{Challenge, Resource};
+use super::identifier;
+use super::refusal::Refusal;
 use crate::policy::{Accept, FacilitatorId, Offer, RouteTable, SettleWhen, V1Mode};
 use crate::scheme::{self, Scheme};
 use crate::x402::asset::same_address;
@@ -23,6 +25,8 @@ pub struct LiveAccept {
     pub scheme: &'static dyn Scheme,
     /// Who settles them.
     pub facilitator: FacilitatorId,
+    /// Decimal places of the asset.
+    pub decimals: u8,
     /// Generations the facilitator takes for this scheme and network.
     facilitator_v1: bool,
     facilitator_v2: bool,
@@ -162,6 +166,14 @@ impl LiveOffer {
         }
     }
 
+    /// The identifier that the client gives its request, where the offer advertises them.
+    ///
+    /// # Errors
+    /// [`Refusal::IdentifierMissing`], [`Refusal::IdentifierMalformed`].
+    pub fn identifier_of(&self, payment: &PaymentPayload) -> Result<Option<String>, Refusal> {
+        identifier::identifier_of(&self.extensions, payment)
+    }
+
     /// Whether the advertised extensions that the client echoes are unaltered: of each, `info` must
     /// still contain every advertised member. Extensions left out or unknown do no harm.
     #[must_use]
@@ -205,6 +217,7 @@ impl LiveAccept {
         Some(Self {
             scheme,
             facilitator: accept.facilitator,
+            decimals: accept.decimals,
             facilitator_v1: v1_kind.is_some(),
             facilitator_v2: v2_kind.is_some(),
             v1: accept.v1,

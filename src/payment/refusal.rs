@@ -16,8 +16,18 @@ pub enum Refusal {
         /// Who would have paid.
         payer: Option<String>,
     },
-    /// The payment is in use or was used: 402. It buys exactly one delivery.
+    /// The payment was used, or is in use for another request: 402. It buys exactly one delivery.
     AlreadyUsed,
+    /// The payment is in use for the very same request: 503. Paying anew would pay twice.
+    InUse,
+    /// The route requires a `payment-identifier`, and the payment brings none: 400.
+    IdentifierMissing,
+    /// The payment's `payment-identifier` is none: 400.
+    IdentifierMalformed,
+    /// The payment's `payment-identifier` was used for another request: 409.
+    IdentifierUsed,
+    /// Its payer has too much claimed or unresolved: 429; nothing was charged.
+    PayerLimit,
     /// The facilitator refused to settle: 402 with `PAYMENT-RESPONSE`; nothing was charged.
     SettlementFailed(Box<SettleResponse>),
     /// Settlement was asked for and its outcome is not known: 503. Paying anew could pay twice.
@@ -41,6 +51,11 @@ impl Refusal {
             Self::PaymentRequired => "payment_required",
             Self::Invalid { .. } => "invalid",
             Self::AlreadyUsed => "already_used",
+            Self::InUse => "in_use",
+            Self::IdentifierMissing => "identifier_missing",
+            Self::IdentifierMalformed => "identifier_malformed",
+            Self::IdentifierUsed => "identifier_used",
+            Self::PayerLimit => "payer_limit",
             Self::SettlementFailed(_) => "settlement_failed",
             Self::Unresolved => "unresolved",
             Self::Unavailable { .. } => "unavailable",
@@ -55,7 +70,15 @@ impl Refusal {
             Self::Invalid { reason, .. } => Some(reason.as_str()),
             Self::SettlementFailed(response) => response.error_reason.as_deref(),
             Self::Unavailable { cause, .. } => Some(cause),
-            Self::PaymentRequired | Self::AlreadyUsed | Self::Unresolved | Self::Denied => None,
+            Self::PaymentRequired
+            | Self::AlreadyUsed
+            | Self::InUse
+            | Self::IdentifierMissing
+            | Self::IdentifierMalformed
+            | Self::IdentifierUsed
+            | Self::PayerLimit
+            | Self::Unresolved
+            | Self::Denied => None,
         }
     }
 }

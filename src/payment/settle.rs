@@ -2,25 +2,29 @@
 //! that leaves nor a proxy that shuts down can leave it half done.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
+use tokio::task::JoinHandle;
+
+use super::closing::{Closing, UnderWay};
 use super::gate::Shared;
-use super::permit::Permit;
+use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
+use crate::clock::UnixSeconds;
 use crate::facilitator::{SettleOutcome, Unavailable};
-use crate::ledger::{Claimed, NewClaim};
+use crate::ledger::{ClaimToken, Recorded, Settlement};
 use crate::policy::FacilitatorId;
-use crate::scheme::PaymentId;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Version};
 
-/// A settled payment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A settled payment, and the delivery it bought.
+#[derive(Debug)]
 pub struct Receipt {
     /// Generation of the payment, which decides the header's name.
     pub version: Version,
     /// What the client is told.
     pub response: SettleResponse,
+    /// To be completed when the answer was sent to its end.
+    pub delivery: Delivery,
 }
 
 /// Reasons for a no that leave open whether the money moved. The nonce is spent although this was
@@ -36,180 +40,208 @@ const UNDECIDED: [&str; 6] = [
     "settlement_pending",
 ];
 
-/// Seconds for which a transaction of a scheme that the gateway does not know stays single-use.
-const TRANSACTION_SECONDS: u64 = 365 * 24 * 3600;
-
 /// Reasons that prove that a transaction was sent and moved nothing.
 const FAILED_ON_CHAIN: [&str; 3] = ["revert", "invalid_transaction_state", "transaction_failed"];
 
-pub(super) async fn settle(mut permit: Permit) -> Result<Receipt, Refusal> {
+/// Seconds until an unresolved payment is first driven.
+const FIRST_DRIVE_SECONDS: u64 = 1;
+
+/// Settles a permit's payment.
+pub(super) async fn settle(permit: Permit) -> Result<Receipt, Refusal> {
     let shared = Arc::clone(&permit.shared);
-    let (id, version, payer) = (permit.id, permit.version, permit.payer.clone());
-    let job = Job {
-        id,
-        facilitator: permit.facilitator,
-        request: Arc::clone(&permit.request),
-        malleable: permit.malleable,
-        under_way: UnderWay::begin(&shared),
-    };
-    permit.handed_over = true;
-    let task = shared.runtime.spawn(job.drive());
-    let mut response = match task.await {
+    let (token, payer) = (permit.token, permit.payer.clone());
+    let task = shared.runtime.spawn(Job::take(permit).drive(None));
+    finish(&shared, token, payer, task).await
+}
+
+/// Records a permit's payment as settled by somebody else.
+pub(super) async fn recognise(permit: Permit, response: SettleResponse) -> Result<Receipt, Refusal> {
+    let shared = Arc::clone(&permit.shared);
+    let (token, payer) = (permit.token, permit.payer.clone());
+    let task = shared.runtime.spawn(Job::take(permit).drive(Some(response)));
+    finish(&shared, token, payer, task).await
+}
+
+async fn finish(
+    shared: &Arc<Shared>,
+    token: ClaimToken,
+    payer: Option<String>,
+    task: JoinHandle<Result<Receipt, Refusal>>,
+) -> Result<Receipt, Refusal> {
+    let mut receipt = match task.await {
         Ok(result) => result?,
         // The task was lost, by a panic or a shutdown; what it had asked for is not known.
         Err(lost) => {
-            tracing::error!(payment = %id, %lost, "the settlement task was lost");
-            keep(&shared, id).await?
+            tracing::error!(payment = %token.id, %lost, "the settlement task was lost");
+            let closing = left_open(shared, "the settlement task was lost", "");
+            let _ = shared.close_in_background(token, closing).await;
+            return Err(Refusal::Unresolved);
         }
     };
-    if response.payer.is_none() {
-        response.payer = payer;
+    if receipt.response.payer.is_none() {
+        receipt.response.payer = payer;
     }
-    Ok(Receipt { version, response })
-}
-
-/// Counts a settlement as under way while it lives, so that shutdown waits for it.
-struct UnderWay(Arc<Shared>);
-
-impl UnderWay {
-    fn begin(shared: &Arc<Shared>) -> Self {
-        shared.settling.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(shared))
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.settling.fetch_sub(1, Ordering::AcqRel);
-    }
+    Ok(receipt)
 }
 
 /// One settlement.
 struct Job {
-    id: PaymentId,
+    token: ClaimToken,
+    version: Version,
     facilitator: FacilitatorId,
     request: Arc<FacilitatorRequest>,
-    malleable: bool,
+    unique_transaction: bool,
     under_way: UnderWay,
 }
 
 impl Job {
-    async fn drive(self) -> Result<SettleResponse, Refusal> {
-        let shared = &*self.under_way.0;
-        if let Err(error) = shared.ledger.settling(self.id).await {
-            shared.release(self.id).await;
+    /// Takes a permit's responsibility for its claim.
+    fn take(mut permit: Permit) -> Self {
+        permit.handed_over = true;
+        Self {
+            token: permit.token,
+            version: permit.version,
+            facilitator: permit.facilitator,
+            request: Arc::clone(&permit.request),
+            unique_transaction: permit.malleable,
+            under_way: UnderWay::begin(&permit.shared),
+        }
+    }
+
+    /// Settles, unless it is known what a settlement would answer.
+    async fn drive(self, known: Option<SettleResponse>) -> Result<Receipt, Refusal> {
+        let shared = self.under_way.shared();
+        let (token, now) = (self.token, shared.clock.now());
+        let stored = self.request.to_stored();
+        if let Err(error) = shared.ledger.settling(token, &stored, self.unique_transaction, now).await {
+            shared.close(token, Closing::Abandoned { reason: error.to_string() }).await;
             return Err(error.into());
         }
-        let facilitator = shared.facilitator(self.facilitator);
-        let mut outcome = facilitator.settle(&self.request).await;
-        if let SettleOutcome::Pending(pending) = outcome {
-            // The facilitator reconciles one identical request with the transaction it has sent.
-            outcome = match facilitator.settle(&self.request).await {
-                SettleOutcome::Settled(response) => SettleOutcome::Settled(response),
-                SettleOutcome::Declined(response) if failed_on_chain(&response) => {
-                    SettleOutcome::Declined(response)
-                }
-                // It was sent before, so neither a no without proof nor not reaching the
-                // facilitator now says what became of it.
-                SettleOutcome::Declined(_)
-                | SettleOutcome::Pending(_)
-                | SettleOutcome::Unreachable(_)
-                | SettleOutcome::AnswerLost(_) => SettleOutcome::Pending(pending),
-            };
+        if let Some(response) = known {
+            return self.deliver(shared, response).await;
         }
-        self.conclude(shared, outcome).await
+        let outcome = ask(shared.facilitator(self.facilitator), &self.request).await;
+        self.conclude(shared, outcome, now).await
     }
 
-    async fn conclude(&self, shared: &Shared, outcome: SettleOutcome) -> Result<SettleResponse, Refusal> {
-        let id = self.id;
+    async fn conclude(
+        &self,
+        shared: &Arc<Shared>,
+        outcome: SettleOutcome,
+        since: UnixSeconds,
+    ) -> Result<Receipt, Refusal> {
+        let token = self.token;
         match outcome {
-            SettleOutcome::Settled(response) => {
-                if let Err(error) = shared.ledger.settled(id, &response).await {
-                    // The money moved; the claim stays, and the buyer gets what was bought.
-                    tracing::error!(payment = %id, %error, "a settled payment could not be recorded");
-                }
-                if self.malleable {
-                    self.claim_transaction(shared, &response).await?;
-                }
-                Ok(response)
-            }
+            SettleOutcome::Settled(response) => self.deliver(shared, response).await,
             SettleOutcome::Declined(response) if is_undecided(&response) => {
+                if let Some(paid) = shared.chains.paid_by_others(&self.request, since).await {
+                    return self.deliver(shared, paid).await;
+                }
+                let reason = response.error_reason.as_deref().unwrap_or_default();
                 tracing::warn!(
-                    payment = %id, reason = response.error_reason, transaction = %response.transaction,
+                    payment = %token.id, reason, transaction = %response.transaction,
                     "a no that does not tell whether the money moved; kept as unresolved"
                 );
-                keep(shared, id).await
+                self.keep(shared, reason, &response.transaction).await
             }
             SettleOutcome::Declined(response) => {
-                shared.release(id).await;
+                let reason = response.error_reason.clone().unwrap_or_default();
+                shared.close(token, Closing::Declined { reason }).await;
                 Err(Refusal::SettlementFailed(Box::new(response)))
             }
-            SettleOutcome::Unreachable(Unavailable { facilitator, cause, retry_after }) => {
-                shared.release(id).await;
-                Err(Refusal::Unavailable {
-                    cause: format!("facilitator {facilitator}: {cause}"),
-                    retry_after,
-                })
+            SettleOutcome::Unreachable(unavailable) => {
+                let cause = unavailable.to_string();
+                let reason = format!("settlement was never asked for: {cause}");
+                shared.close(token, Closing::Declined { reason }).await;
+                Err(Refusal::Unavailable { cause, retry_after: unavailable.retry_after })
             }
             SettleOutcome::Pending(response) => {
-                tracing::warn!(payment = %id, transaction = %response.transaction, "settlement is pending");
-                keep(shared, id).await
+                tracing::warn!(payment = %token.id, transaction = %response.transaction, "settlement is pending");
+                self.keep(shared, "settlement is pending", &response.transaction).await
             }
-            SettleOutcome::AnswerLost(cause) => {
-                tracing::warn!(payment = %id, %cause, "the outcome of a settlement is not known");
-                keep(shared, id).await
+            SettleOutcome::AnswerLost(Unavailable { cause, .. }) => {
+                tracing::warn!(payment = %token.id, %cause, "the outcome of a settlement is not known");
+                self.keep(shared, &cause, "").await
             }
         }
     }
 
-    /// Makes the transaction single-use where the payment's text can be varied without becoming
-    /// another payment: only the first of the variants that a transaction settles buys something.
-    async fn claim_transaction(&self, shared: &Shared, response: &SettleResponse) -> Result<(), Refusal> {
-        if response.transaction.is_empty() {
-            tracing::warn!(payment = %self.id, "settled without naming a transaction; nothing is delivered for it");
-            return Err(Refusal::Unresolved);
+    /// The money moved: recorded first, because only what is recorded can be delivered just once.
+    async fn deliver(&self, shared: &Arc<Shared>, response: SettleResponse) -> Result<Receipt, Refusal> {
+        let (token, unique_transaction) = (self.token, self.unique_transaction);
+        if unique_transaction && response.transaction.is_empty() {
+            tracing::warn!(payment = %token.id, "settled without naming a transaction; nothing is delivered for it");
+            return self.keep(shared, "settled without naming a transaction", "").await;
         }
-        let named = format!("transaction:{}:{}", response.network, response.transaction);
-        let id = PaymentId(alloy_primitives::keccak256(named.as_bytes()));
-        let now = shared.clock.now();
-        let claim = NewClaim { id, expires: Some(now.plus(TRANSACTION_SECONDS)) };
-        match shared.ledger.claim(&claim, now).await {
-            Ok(Claimed::New) => {
-                // Taken to its last state, so that nothing can give it back.
-                let recorded = shared.ledger.settling(id).await;
-                let recorded = match recorded {
-                    Ok(()) => shared.ledger.settled(id, response).await,
-                    Err(error) => Err(error),
-                };
-                recorded.map_err(|error| {
-                    tracing::error!(payment = %self.id, %error, "a transaction could not be recorded");
-                    Refusal::Unresolved
-                })
+        let settlement = Settlement { response: &response, deliver: true, unique_transaction };
+        match shared.ledger.settled(token, settlement, shared.clock.now()).await {
+            Ok(Recorded::Deliver) => {
+                let delivery = Delivery::new(shared, token);
+                Ok(Receipt { version: self.version, response, delivery })
             }
-            Ok(Claimed::Held(_)) => Err(Refusal::AlreadyUsed),
+            Ok(Recorded::Taken | Recorded::Owed | Recorded::TransactionUsed) => Err(Refusal::AlreadyUsed),
             Err(error) => {
-                tracing::error!(payment = %self.id, %error, "a transaction could not be recorded");
+                tracing::error!(payment = %token.id, %error, "a settled payment could not be recorded");
+                let closing = Closing::Settled { response: Box::new(response), unique_transaction };
+                shared.close(token, closing).await;
                 Err(Refusal::Unresolved)
             }
         }
+    }
+
+    async fn keep(&self, shared: &Arc<Shared>, reason: &str, transaction: &str) -> Result<Receipt, Refusal> {
+        shared.close(self.token, left_open(shared, reason, transaction)).await;
+        Err(Refusal::Unresolved)
+    }
+}
+
+fn left_open(shared: &Shared, reason: &str, transaction: &str) -> Closing {
+    Closing::Unresolved {
+        reason: reason.to_owned(),
+        transaction: transaction.to_owned(),
+        next_try: shared.clock.now().plus(FIRST_DRIVE_SECONDS),
+    }
+}
+
+/// Asks a facilitator to settle, and once more where it says that the transaction is on its way: it
+/// reconciles one identical request with the transaction it has sent.
+pub(super) async fn ask(
+    facilitator: &dyn crate::facilitator::Facilitator,
+    request: &FacilitatorRequest,
+) -> SettleOutcome {
+    let pending = match facilitator.settle(request).await {
+        SettleOutcome::Pending(pending) => pending,
+        known @ (SettleOutcome::Settled(_)
+        | SettleOutcome::Declined(_)
+        | SettleOutcome::Unreachable(_)
+        | SettleOutcome::AnswerLost(_)) => return known,
+    };
+    match facilitator.settle(request).await {
+        SettleOutcome::Settled(response) => SettleOutcome::Settled(response),
+        SettleOutcome::Declined(response) if failed_on_chain(&response) => SettleOutcome::Declined(response),
+        // It was sent before, so neither a no without proof nor not reaching the facilitator now
+        // says what became of it.
+        SettleOutcome::Declined(_)
+        | SettleOutcome::Pending(_)
+        | SettleOutcome::Unreachable(_)
+        | SettleOutcome::AnswerLost(_) => SettleOutcome::Pending(pending),
     }
 }
 
 /// Whether a no leaves open if the money moved: for its reason, or because a transaction was sent.
 fn is_undecided(response: &SettleResponse) -> bool {
-    let reason = response.error_reason.as_deref().unwrap_or_default().to_ascii_lowercase();
-    UNDECIDED.iter().any(|code| reason.contains(code))
+    speaks_of_use(response.error_reason.as_deref().unwrap_or_default())
         || (!response.transaction.is_empty() && !failed_on_chain(response))
 }
 
-fn failed_on_chain(response: &SettleResponse) -> bool {
-    let reason = response.error_reason.as_deref().unwrap_or_default().to_ascii_lowercase();
-    FAILED_ON_CHAIN.iter().any(|code| reason.contains(code))
+/// Whether a reason says that the authorization was used, or is being used.
+pub(super) fn speaks_of_use(reason: &str) -> bool {
+    let reason = reason.to_ascii_lowercase();
+    UNDECIDED.iter().any(|code| reason.contains(code))
 }
 
-async fn keep(shared: &Shared, id: PaymentId) -> Result<SettleResponse, Refusal> {
-    if let Err(error) = shared.ledger.unresolved(id).await {
-        tracing::error!(payment = %id, %error, "an unresolved payment could not be recorded");
-    }
-    Err(Refusal::Unresolved)
+/// Whether a no proves that the transaction which was sent moved nothing.
+pub(super) fn failed_on_chain(response: &SettleResponse) -> bool {
+    let reason = response.error_reason.as_deref().unwrap_or_default().to_ascii_lowercase();
+    FAILED_ON_CHAIN.iter().any(|code| reason.contains(code))
 }

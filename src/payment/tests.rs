@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Admission, Gate, GateParts, OfferBook, PaymentHeader, Refusal, Resource};
+use super::{Admission, DeliveryEnd, Gate, GateParts, OfferBook, PaymentHeader, Pledges, Refusal, Resource};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
-use crate::ledger::{Ledger, MemoryLedger, PaymentState};
+use crate::ledger::{Accounts as _, Filter, ModelLedger, PaymentState, Redelivery};
 use crate::policy::{
     Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteTable, SettleWhen, UpstreamId, V1Mode,
 };
@@ -22,7 +22,7 @@ use crate::x402::{
     Version, header,
 };
 
-const ORIGIN: &str = "https://shop.example";
+pub(super) const ORIGIN: &str = "https://shop.example";
 
 struct FixedClock;
 
@@ -94,7 +94,7 @@ impl Facilitator for Scripted {
     }
 }
 
-fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
+pub(super) fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
     let kind = |version: &Version| SupportedKind {
         version: *version,
         scheme: "exact".into(),
@@ -108,7 +108,7 @@ struct Shop {
     gate: Gate,
     route: Arc<Route>,
     offers: Arc<OfferBook>,
-    ledger: Arc<MemoryLedger>,
+    ledger: ModelLedger,
     facilitator: Arc<Scripted>,
 }
 
@@ -121,16 +121,12 @@ fn offer(requirements: PaymentRequirements, settle: SettleWhen) -> Offer {
     Offer { index: 0, accepts, resource, extensions, settle, v1: V1Mode::Both }
 }
 
-fn shop(versions: &[Version], settle: SettleWhen, capacity: usize) -> Shop {
-    shop_for(terms(), supported(versions, &json!({})), settle, capacity)
+fn shop(versions: &[Version], settle: SettleWhen) -> Shop {
+    shop_for(terms(), supported(versions, &json!({})), settle)
 }
 
-fn shop_for(
-    terms: PaymentRequirements,
-    supported: Arc<Supported>,
-    settle: SettleWhen,
-    capacity: usize,
-) -> Shop {
+/// A table in which everything costs the same.
+pub(super) fn priced_route(terms: PaymentRequirements, settle: SettleWhen) -> (Arc<RouteTable>, Arc<Route>) {
     let route = Route {
         name: "articles".into(),
         hosts: vec![],
@@ -143,32 +139,54 @@ fn shop_for(
     };
     let table = Arc::new(RouteTable::new(vec![], route));
     let route = Arc::clone(table.default());
+    (table, route)
+}
+
+fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: SettleWhen) -> Shop {
+    let (table, route) = priced_route(terms, settle);
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported);
-    let ledger = Arc::new(MemoryLedger::new(capacity));
+    let ledger = ModelLedger::new();
     let facilitator = Arc::new(Scripted::default());
     let gate = Gate::new(GateParts {
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
-        ledger: Arc::clone(&ledger) as _,
+        chains: super::Chains::default(),
+        ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
         runtime: tokio::runtime::Handle::current(),
         verify_in_flight: 1_000,
         origin_time_seconds: MOMENT.margin_seconds,
+        pledges: Pledges { count: 150, sum: None },
+        redelivery: Redelivery { window_seconds: 300, tries: 2 },
     });
     Shop { gate, route, offers, ledger, facilitator }
 }
 
 fn usual() -> Shop {
-    shop(&[Version::V1, Version::V2], SettleWhen::BeforeResponse, 1_000)
+    shop(&[Version::V1, Version::V2], SettleWhen::BeforeResponse)
 }
 
 impl Shop {
     async fn admit(&self, version: Version, message: &Value) -> Admission {
         let value = header::encode(message).unwrap();
         let payment = PaymentHeader { version, value: value.as_bytes() };
-        let resource = Resource::new(ORIGIN, "/a", "");
-        self.gate.admit(&self.route, &resource, Some(payment)).await
+        self.admit_as(http::Method::GET, "/a", payment).await
+    }
+
+    async fn admit_as(&self, method: http::Method, path: &str, payment: PaymentHeader<'_>) -> Admission {
+        let resource = Resource::new(ORIGIN, path, "");
+        self.gate.admit(&self.route, &method, &resource, Some(payment)).await
+    }
+
+    /// Presents a payment for something else than the usual.
+    async fn elsewhere(&self, message: &Value) -> Refusal {
+        let value = header::encode(message).unwrap();
+        let payment = PaymentHeader { version: Version::V2, value: value.as_bytes() };
+        match self.admit_as(http::Method::GET, "/b", payment).await {
+            Admission::Refused(refusal) => refusal,
+            other => panic!("{other:?}"),
+        }
     }
 
     async fn refusal(&self, message: &Value) -> Refusal {
@@ -186,7 +204,15 @@ impl Shop {
     }
 
     async fn held(&self, state: PaymentState) -> usize {
-        self.ledger.counts().await.into_iter().filter(|(found, _)| *found == state).map(|(_, n)| n).sum()
+        let filter = Filter { states: vec![state], ..Filter::default() };
+        self.ledger.list(&filter, None, 1_000).await.unwrap().len()
+    }
+
+    /// Waits, without a clock, until what goes on in the background has come to this.
+    async fn until_held(&self, state: PaymentState, count: usize) {
+        while self.held(state).await != count {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -215,7 +241,8 @@ async fn one_payment_admits_one_of_a_hundred_concurrent_requests() {
     for task in tasks {
         match task.await.unwrap() {
             Admission::Paid(permit, _) => permits.push(permit),
-            Admission::Refused(refusal) => assert_eq!(refusal, Refusal::AlreadyUsed),
+            Admission::Refused(refusal) => assert_eq!(refusal, Refusal::InUse),
+            Admission::Owed(owed) => panic!("{owed:?}"),
             Admission::Free => panic!("a priced route let a request in free"),
         }
     }
@@ -229,6 +256,10 @@ async fn a_settled_payment_buys_nothing_more() {
     let receipt = shop.gate.settle(shop.permit(&v2(1)).await).await.unwrap();
     assert!(receipt.response.success);
     assert_eq!(receipt.response.payer, Some(crate::scheme::testing::payer().to_string()));
+    assert_eq!(shop.refusal(&v2(1)).await, Refusal::InUse, "its delivery is under way");
+    assert_eq!(shop.elsewhere(&v2(1)).await, Refusal::AlreadyUsed);
+    receipt.delivery.end(DeliveryEnd::Complete);
+    shop.until_held(PaymentState::Delivered, 1).await;
     assert_eq!(shop.refusal(&v2(1)).await, Refusal::AlreadyUsed);
     // Not even when it comes in the other generation's clothes.
     let again = shop.admit(Version::V1, &v1(1)).await;
@@ -240,12 +271,10 @@ async fn a_settled_payment_buys_nothing_more() {
 async fn a_released_or_dropped_permit_gives_the_payment_back() {
     let shop = usual();
     let permit = shop.permit(&v2(1)).await;
-    shop.gate.release(permit).await;
+    shop.gate.release(permit, "the origin answered 500").await;
     drop(shop.permit(&v2(1)).await);
     // The drop gives back in the background; this waits for it without a clock.
-    while shop.held(PaymentState::Claimed).await > 0 {
-        tokio::task::yield_now().await;
-    }
+    shop.until_held(PaymentState::Claimed, 0).await;
     drop(shop.permit(&v2(1)).await);
 }
 
@@ -331,8 +360,8 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
     let unresolved = || Some(Refusal::Unresolved);
     let cases: Vec<(Vec<SettleOutcome>, Option<Refusal>, PaymentState, usize)> = vec![
         (vec![settled()], None, PaymentState::Settled, 1),
-        (vec![declined("no")], Some(failed), PaymentState::Claimed, 1),
-        (vec![SettleOutcome::Unreachable(unavailable())], Some(down), PaymentState::Claimed, 1),
+        (vec![declined("no")], Some(failed), PaymentState::Declined, 1),
+        (vec![SettleOutcome::Unreachable(unavailable())], Some(down), PaymentState::Declined, 1),
         (vec![SettleOutcome::AnswerLost(unavailable())], unresolved(), PaymentState::Unresolved, 1),
         (vec![declined("invalid_exact_evm_nonce_already_used")], unresolved(), PaymentState::Unresolved, 1),
         (vec![pending(), settled()], None, PaymentState::Settled, 2),
@@ -342,7 +371,7 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
         (
             vec![declined_after_sending("invalid_transaction_state")],
             Some(Refusal::SettlementFailed(Box::new(reverted()))),
-            PaymentState::Claimed,
+            PaymentState::Declined,
             1,
         ),
         (vec![pending(), declined("no")], unresolved(), PaymentState::Unresolved, 2),
@@ -350,7 +379,7 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
         (
             vec![pending(), declined_after_sending("invalid_transaction_state")],
             Some(Refusal::SettlementFailed(Box::new(reverted()))),
-            PaymentState::Claimed,
+            PaymentState::Declined,
             2,
         ),
         (vec![pending(), pending()], unresolved(), PaymentState::Unresolved, 2),
@@ -365,15 +394,13 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
         let shop = usual();
         shop.facilitator.outcomes.lock().unwrap().extend(outcomes);
         let result = shop.gate.settle(shop.permit(&v2(1)).await).await;
-        assert_eq!(result.err(), refusal);
+        assert_eq!(result.as_ref().err(), refusal.as_ref());
         assert_eq!(shop.facilitator.settled.load(Ordering::SeqCst), calls);
-        if state == PaymentState::Claimed {
-            drop(shop.permit(&v2(1)).await);
-        } else {
-            assert_eq!(shop.held(state).await, 1, "{state:?}");
-            let expected =
-                if state == PaymentState::Settled { Refusal::AlreadyUsed } else { Refusal::Unresolved };
-            assert_eq!(shop.refusal(&v2(1)).await, expected);
+        assert_eq!(shop.held(state).await, 1, "{state:?}");
+        match state {
+            PaymentState::Declined => drop(shop.permit(&v2(1)).await),
+            PaymentState::Settled => assert_eq!(shop.refusal(&v2(1)).await, Refusal::InUse),
+            _ => assert_eq!(shop.refusal(&v2(1)).await, Refusal::Unresolved),
         }
     }
 }
@@ -388,10 +415,13 @@ async fn settlement_goes_on_when_its_caller_is_gone() {
         tokio::task::yield_now().await;
     }
     caller.abort();
-    while shop.held(PaymentState::Settled).await == 0 {
+    // Its caller is gone, so what it bought is not being delivered; it can be fetched.
+    shop.until_held(PaymentState::Settled, 1).await;
+    while shop.gate.under_way() > 0 {
         tokio::task::yield_now().await;
     }
-    assert_eq!(shop.gate.settling(), 0);
+    let again = shop.admit(Version::V2, &v2(1)).await;
+    assert!(matches!(again, Admission::Owed(_)), "{again:?}");
 }
 
 #[tokio::test]
@@ -401,7 +431,7 @@ async fn a_payment_is_put_into_the_generation_the_facilitator_speaks() {
         (Version::V1, v2(1), Version::V2),
         (Version::V2, v2(1), Version::V2),
     ] {
-        let shop = shop(&[speaks], SettleWhen::BeforeResponse, 10);
+        let shop = shop(&[speaks], SettleWhen::BeforeResponse);
         let admitted = shop.admit(version, &sent).await;
         assert!(matches!(admitted, Admission::Paid(..)), "{admitted:?}");
         let seen = shop.facilitator.seen.lock().unwrap()[0].clone();
@@ -421,7 +451,7 @@ async fn a_payment_is_put_into_the_generation_the_facilitator_speaks() {
 
 #[tokio::test]
 async fn settling_before_the_request_needs_no_verification() {
-    let shop = shop(&[Version::V2], SettleWhen::BeforeRequest, 10);
+    let shop = shop(&[Version::V2], SettleWhen::BeforeRequest);
     let admitted = shop.admit(Version::V2, &v2(1)).await;
     let Admission::Paid(permit, SettleWhen::BeforeRequest) = admitted else { panic!("{admitted:?}") };
     shop.gate.settle(permit).await.unwrap();
@@ -434,21 +464,23 @@ async fn nothing_is_admitted_while_it_is_not_known_who_settles() {
     shop.offers.observe(FacilitatorId(0), Arc::new(Supported::default()));
     assert!(matches!(shop.refusal(&v2(1)).await, Refusal::Unavailable { .. }));
     let resource = Resource::new(ORIGIN, "/a", "");
-    let unpaid = shop.gate.admit(&shop.route, &resource, None).await;
+    let unpaid = shop.gate.admit(&shop.route, &http::Method::GET, &resource, None).await;
     assert!(matches!(unpaid, Admission::Refused(Refusal::Unavailable { .. })), "{unpaid:?}");
 }
 
 #[tokio::test]
-async fn a_full_ledger_admits_nothing() {
-    let shop = shop(&[Version::V2], SettleWhen::BeforeResponse, 1);
-    let _held = shop.permit(&v2(1)).await;
-    assert!(matches!(shop.refusal(&v2(2)).await, Refusal::Unavailable { .. }));
+async fn a_ledger_that_cannot_be_used_admits_nothing() {
+    let shop = usual();
+    shop.ledger.set_broken(Some("the disk is full"));
+    assert!(matches!(shop.refusal(&v2(1)).await, Refusal::Unavailable { .. }));
+    assert_eq!(shop.facilitator.verified.load(Ordering::SeqCst), 0);
+    shop.ledger.set_broken(None);
+    drop(shop.permit(&v2(1)).await);
 }
 
 #[tokio::test]
 async fn a_payment_that_cannot_be_read_is_refused_with_a_reason() {
     let shop = usual();
-    let resource = Resource::new(ORIGIN, "/a", "");
     for (version, value, reason) in [
         (Version::V2, "%%%", Reason::INVALID_PAYLOAD),
         (Version::V2, "", Reason::INVALID_PAYLOAD),
@@ -456,7 +488,7 @@ async fn a_payment_that_cannot_be_read_is_refused_with_a_reason() {
         (Version::V2, &header::encode(&v1(1)).unwrap(), Reason::INVALID_VERSION),
     ] {
         let payment = PaymentHeader { version, value: value.as_bytes() };
-        let admitted = shop.gate.admit(&shop.route, &resource, Some(payment)).await;
+        let admitted = shop.admit_as(http::Method::GET, "/a", payment).await;
         let Admission::Refused(refusal) = admitted else { panic!("{admitted:?}") };
         assert_eq!(refusal, invalid(reason));
     }
@@ -474,11 +506,11 @@ async fn a_payment_of_an_unknown_scheme_written_in_two_ways_buys_one_delivery() 
         extra: serde_json::Map::new(),
     };
     let supported = Arc::new(Supported { kinds: vec![kind], ..Supported::default() });
-    let shop = shop_for(terms.clone(), supported, SettleWhen::BeforeResponse, 10);
+    let shop = shop_for(terms.clone(), supported, SettleWhen::BeforeResponse);
     let message = |payload: Value| json!({"x402Version": 2, "accepted": terms, "payload": payload});
     let first = shop.permit(&message(json!({"blob": "AB"}))).await;
     assert!(shop.gate.settle(first).await.is_ok());
     // The scripted facilitator names the same transaction again, as some networks do.
     let second = shop.permit(&message(json!({"blob": "ab", "x": 1}))).await;
-    assert_eq!(shop.gate.settle(second).await, Err(Refusal::AlreadyUsed));
+    assert_eq!(shop.gate.settle(second).await.err(), Some(Refusal::AlreadyUsed));
 }

@@ -13,7 +13,7 @@ use super::facts::{self, BadRequest, Target};
 use super::headers;
 use super::respond::{ALLOWED, Refused};
 use super::service::plan;
-use crate::payment::{Admission, Permit, Refusal};
+use crate::payment::{Admission, Owed, Permit, Refusal};
 use crate::policy::{Decision, Route, RouteFacts, SettleWhen};
 use crate::telemetry::Outcome;
 
@@ -84,7 +84,8 @@ impl Paywall {
             }
         };
         let version = payment.map(|payment| payment.version);
-        match self.gate.admit(&plan.route, &plan.resource, payment).await {
+        let method = &session.req_header().method;
+        match self.gate.admit(&plan.route, method, &plan.resource, payment).await {
             Admission::Free => {
                 ctx.plan = Some(plan);
                 Ok(false)
@@ -94,6 +95,15 @@ impl Paywall {
                 Ok(true)
             }
             Admission::Paid(permit, settle) => self.start_paid(session, ctx, plan, permit, settle).await,
+            Admission::Owed(owed) => {
+                let Owed { id, requirements: terms, receipt } = *owed;
+                session.as_downstream_mut().set_ignore_info_resp(true);
+                let when = SettleWhen::BeforeRequest;
+                ctx.payment = Payment::Settled(Box::new(Settled { receipt, when, id, terms }));
+                ctx.outcome = Outcome::Redelivered;
+                ctx.plan = Some(plan);
+                Ok(false)
+            }
         }
     }
 
@@ -147,7 +157,8 @@ impl Paywall {
         };
         if !is_success(response) {
             ctx.outcome = Outcome::NotCharged;
-            self.gate.release(permit).await;
+            let reason = format!("the origin answered {}", response.status.as_u16());
+            self.gate.release(permit, &reason).await;
             ctx.payment = Payment::Released;
             return Ok(());
         }
@@ -218,7 +229,7 @@ pub(super) fn complete_preflight(response: &mut ResponseHeader) -> pingora::Resu
 
 /// Only success is charged: 2xx, and 101 of an upgrade; not a gRPC error, which is a 200 whose
 /// status stands in the header when there is no message (gRPC over HTTP/2, "Trailers-Only").
-fn is_success(response: &ResponseHeader) -> bool {
+pub(super) fn is_success(response: &ResponseHeader) -> bool {
     let kind = response.headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let grpc_failed = kind.starts_with(b"application/grpc")
         && response.headers.get("grpc-status").is_some_and(|status| status != "0");
@@ -229,9 +240,14 @@ fn is_success(response: &ResponseHeader) -> bool {
 pub(super) const fn outcome_of(refusal: &Refusal) -> Outcome {
     match refusal {
         Refusal::PaymentRequired => Outcome::Challenged,
-        Refusal::Invalid { .. } | Refusal::AlreadyUsed | Refusal::SettlementFailed(_) => {
-            Outcome::PaymentRefused
-        }
+        Refusal::Invalid { .. }
+        | Refusal::AlreadyUsed
+        | Refusal::IdentifierMissing
+        | Refusal::IdentifierMalformed
+        | Refusal::IdentifierUsed
+        | Refusal::PayerLimit
+        | Refusal::SettlementFailed(_) => Outcome::PaymentRefused,
+        Refusal::InUse => Outcome::InUse,
         Refusal::Unresolved => Outcome::Unresolved,
         Refusal::Unavailable { .. } => Outcome::Unavailable,
         Refusal::Denied => Outcome::Denied,

@@ -77,6 +77,25 @@ impl Responder {
                 answer.header.insert_header(version.response_header(), response.header_value(version))?;
                 answer
             }
+            Refusal::InUse => retry_later(
+                "this payment is being used for this request; present it again, do not pay again",
+                Duration::from_secs(1),
+            )?,
+            Refusal::IdentifierMissing => {
+                Answer::error(400, "this resource requires a payment-identifier; nothing was charged")?
+            }
+            Refusal::IdentifierMalformed => Answer::error(
+                400,
+                "a payment-identifier has 16 to 128 letters, digits, - and _; nothing was charged",
+            )?,
+            Refusal::IdentifierUsed => Answer::error(
+                409,
+                "this payment-identifier was used for another request; nothing was charged",
+            )?,
+            Refusal::PayerLimit => {
+                let message = "this payer has too many payments under way; nothing was charged";
+                retry_later_with(429, message, Duration::from_secs(5))?
+            }
             Refusal::Unresolved => retry_later(
                 "the outcome of this payment's settlement is not known; do not pay again before it is",
                 Duration::from_secs(5),
@@ -108,7 +127,7 @@ impl Responder {
         receipt: Option<&Receipt>,
     ) -> pingora::Result<u16> {
         let mut answer = Answer::error(status, message)?;
-        if let Some(Receipt { version, response }) = receipt {
+        if let Some(Receipt { version, response, .. }) = receipt {
             answer.header.insert_header(version.response_header(), response.header_value(*version))?;
         }
         self.write(session, answer).await
@@ -216,7 +235,11 @@ fn refused_payment(refused: &Refused<'_>, reason: &Reason, payer: Option<&str>) 
 }
 
 fn retry_later(message: &str, after: Duration) -> pingora::Result<Answer> {
-    let mut answer = Answer::error(503, message)?;
+    retry_later_with(503, message, after)
+}
+
+fn retry_later_with(status: u16, message: &str, after: Duration) -> pingora::Result<Answer> {
+    let mut answer = Answer::error(status, message)?;
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
     answer.header.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))?;
     Ok(answer)

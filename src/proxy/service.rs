@@ -12,13 +12,13 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::admission::{announced_method, complete_preflight};
+use super::admission::{announced_method, complete_preflight, is_success};
 use super::context::{Payment, Plan, RequestContext};
 use super::facts::{BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access};
-use crate::payment::Resource;
+use crate::payment::{DeliveryEnd, Resource};
 use crate::telemetry::Outcome;
 
 /// Connections that are tried for one request.
@@ -187,7 +187,10 @@ impl ProxyHttp for Paywall {
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             headers::append(response, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
         }
-        if let Payment::Settled(settled) = &ctx.payment {
+        if let Payment::Settled(settled) = &mut ctx.payment {
+            if is_success(response) {
+                settled.receipt.delivery.begins();
+            }
             let version = settled.receipt.version;
             let value = settled.receipt.response.header_value(version);
             response.insert_header(version.response_header(), value)?;
@@ -266,7 +269,7 @@ impl ProxyHttp for Paywall {
         if let Payment::Admitted(_) = &ctx.payment
             && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::Released)
         {
-            self.gate.release(permit).await;
+            self.gate.release(permit, "the origin gave no answer").await;
         }
         let error_code = match self.answer_failure(session, error, ctx).await {
             Ok(status) => status,
@@ -291,6 +294,7 @@ impl ProxyHttp for Paywall {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
         access::log(self, session, error, ctx);
+        end_delivery(session, error, ctx);
     }
 }
 
@@ -303,6 +307,18 @@ fn wants_websocket(request: &RequestHeader) -> bool {
     let upgrade = request.headers.get(header::UPGRADE);
     request.version == http::Version::HTTP_11
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// A delivery is complete when the answer that was paid for was sent to its end.
+fn end_delivery(session: &Session, error: Option<&Error>, ctx: &mut RequestContext) {
+    if let Payment::Settled(settled) = std::mem::replace(&mut ctx.payment, Payment::None) {
+        let begun = session.response_written().is_some_and(is_success);
+        settled.receipt.delivery.end(match (begun, error) {
+            (false, _) => DeliveryEnd::NotBegun,
+            (true, None) => DeliveryEnd::Complete,
+            (true, Some(_)) => DeliveryEnd::BrokenOff,
+        });
+    }
 }
 
 /// Clients of HTTP/1.0 do not know chunks: a body without a length ends with the connection.

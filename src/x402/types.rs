@@ -124,7 +124,7 @@ pub enum VerifyResponse {
 }
 
 /// The settlement of a payment: content of `PAYMENT-RESPONSE`, also when it failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SettleResponse {
     /// Whether the money moved.
@@ -221,6 +221,42 @@ impl FacilitatorRequest {
             body: body.to_string().into(),
         }
     }
+
+    /// The request as text, to be kept until its outcome is known.
+    #[must_use]
+    pub fn to_stored(&self) -> String {
+        // The body is JSON of our own making, so it can stand inside other JSON as it is.
+        let body = String::from_utf8_lossy(&self.body);
+        let requirements = serde_json::to_string(&self.requirements).unwrap_or_default();
+        format!("{{\"requirements\":{requirements},\"body\":{body}}}")
+    }
+
+    /// A request that was kept; `None` when the text is none.
+    #[must_use]
+    pub fn from_stored(text: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Stored<'a> {
+            requirements: PaymentRequirements,
+            #[serde(borrow)]
+            body: &'a serde_json::value::RawValue,
+        }
+        let Stored { requirements, body } = serde_json::from_str(text).ok()?;
+        let message: Map<String, Value> = serde_json::from_str(body.get()).ok()?;
+        let version = match message.get("x402Version")?.as_u64()? {
+            1 => Version::V1,
+            2 => Version::V2,
+            _ => return None,
+        };
+        let payload = message.get("paymentPayload")?.get("payload")?.as_object()?.clone();
+        Some(Self {
+            version,
+            scheme: requirements.scheme.clone(),
+            network: requirements.network.clone(),
+            payload,
+            requirements,
+            body: body.get().to_owned().into(),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -274,6 +310,28 @@ mod tests {
             json!({"scheme": "exact", "network": "eip155:8453", "amount": "10000", "asset": "0xa",
                    "payTo": "0xb", "maxTimeoutSeconds": 60})
         );
+    }
+
+    #[test]
+    fn a_request_that_was_kept_is_sent_again_to_the_letter() {
+        let requirements: PaymentRequirements = serde_json::from_value(json!({
+            "scheme": "exact", "network": "eip155:8453", "amount": "10000", "asset": "0xa", "payTo": "0xb",
+            "maxTimeoutSeconds": 60, "extra": {"name": "USDC", "note": "\u{1F4B0} \"quoted\""},
+        }))
+        .unwrap();
+        let payment = json!({"x402Version": 2, "payload": {"signature": "0x1", "n": 1.50}});
+        let sent = FacilitatorRequest::new(
+            Version::V2,
+            requirements.clone(),
+            payment.as_object().unwrap(),
+            &json!(requirements),
+        );
+        let kept = FacilitatorRequest::from_stored(&sent.to_stored()).unwrap();
+        assert_eq!((kept.body, kept.payload, kept.version), (sent.body, sent.payload, sent.version));
+        assert_eq!((kept.requirements, kept.scheme, kept.network), (requirements, sent.scheme, sent.network));
+        for broken in ["", "{}", "{\"requirements\":{},\"body\":{}}"] {
+            assert!(FacilitatorRequest::from_stored(broken).is_none(), "{broken}");
+        }
     }
 
     #[test]

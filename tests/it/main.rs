@@ -17,6 +17,7 @@ mod credentials;
 mod facilitator_service;
 mod facilitators;
 mod http2;
+mod ledger;
 mod limits;
 mod matching;
 mod onchain;

@@ -1,0 +1,196 @@
+//! From an understood payment to a claim on it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use alloy_primitives::{B256, Keccak256};
+
+use super::challenge::Resource;
+use super::closing::UnderWay;
+use super::gate::{Admission, Owed, Shared};
+use super::offers::LiveAccept;
+use super::permit::{Delivery, Permit};
+use super::refusal::Refusal;
+use super::settle::Receipt;
+use crate::ledger::{Claimed, NewClaim, Particulars, PaymentState};
+use crate::policy::{FacilitatorId, SettleWhen};
+use crate::scheme::Authorization;
+use crate::x402::types::FacilitatorRequest;
+use crate::x402::{PaymentRequirements, Version};
+
+/// What a request wants to buy.
+pub(super) struct Purchase<'a> {
+    pub(super) route: &'a str,
+    pub(super) method: &'a http::Method,
+    pub(super) resource: &'a Resource,
+}
+
+/// A payment that was understood.
+pub(super) struct Claim<'a> {
+    pub(super) terms: &'a LiveAccept,
+    pub(super) authorization: Authorization,
+    pub(super) identifier: Option<String>,
+    pub(super) request: FacilitatorRequest,
+    pub(super) version: Version,
+}
+
+impl Purchase<'_> {
+    /// Whether an answer that broke off may be fetched again without side effects (RFC 9110 §9.2.1).
+    fn is_repeatable(&self) -> bool {
+        matches!(*self.method, http::Method::GET | http::Method::HEAD)
+    }
+
+    /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET.
+    fn hash(&self, terms: &PaymentRequirements) -> B256 {
+        let method = if self.is_repeatable() { "GET" } else { self.method.as_str() };
+        let amount = terms.amount.to_string();
+        let network = terms.network.as_str();
+        hash_of(&[
+            method,
+            self.resource.url(),
+            &terms.scheme,
+            network,
+            &amount,
+            &terms.asset.to_ascii_lowercase(),
+            &terms.pay_to.to_ascii_lowercase(),
+        ])
+    }
+}
+
+/// A hash over texts that no other list of texts has.
+fn hash_of(parts: &[&str]) -> B256 {
+    let mut hasher = Keccak256::new();
+    for part in parts {
+        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    hasher.finalize()
+}
+
+impl Shared {
+    /// Claims a payment. In a task of its own: should the request be gone when the answer comes, the
+    /// permit or delivery in it is dropped, and what was claimed is given back.
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        claim: Claim<'_>,
+        purchase: &Purchase<'_>,
+    ) -> Result<Admission, Refusal> {
+        let new = self.new_claim(&claim, purchase);
+        let Claim { terms, authorization, request, version, .. } = claim;
+        let under_way = UnderWay::begin(self);
+        let (facilitator, malleable, payer) =
+            (terms.facilitator, authorization.malleable, authorization.payer);
+        let task = self.runtime.spawn(async move {
+            let shared = under_way.shared();
+            let claimed = match shared.ledger.claim(&new, shared.clock.now()).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    // It may have been granted all the same, and nobody would ever give it back.
+                    shared.recant_in_background(new);
+                    return Err(error.into());
+                }
+            };
+            let holder = Holder { shared, facilitator, version, malleable, payer };
+            holder.answer(claimed, request)
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(lost) => {
+                let cause = format!("the claim was lost: {lost}");
+                Err(Refusal::Unavailable { cause, retry_after: super::gate::RETRY_SOON })
+            }
+        }
+    }
+
+    fn new_claim(&self, claim: &Claim<'_>, purchase: &Purchase<'_>) -> NewClaim {
+        let Claim { terms, authorization, identifier, request, version } = claim;
+        let required = &request.requirements;
+        // An identifier is its payer's own. Who pays must be known for that from the payment itself.
+        let identifier = identifier
+            .as_ref()
+            .zip(authorization.payer.as_ref())
+            .map(|(identifier, payer)| hash_of(&[&payer.to_ascii_lowercase(), purchase.route, identifier]));
+        NewClaim {
+            id: authorization.id,
+            grant: self.grants.fetch_add(1, Ordering::Relaxed),
+            expires: authorization.expires,
+            request: purchase.hash(required),
+            repeatable: purchase.is_repeatable(),
+            identifier,
+            limits: self.pledges.in_asset(terms.decimals),
+            redelivery: self.redelivery,
+            particulars: Particulars {
+                payer: authorization.payer.clone(),
+                network: required.network.clone(),
+                asset: required.asset.clone(),
+                amount: required.amount,
+                pay_to: required.pay_to.clone(),
+                scheme: required.scheme.clone(),
+                version: *version,
+                route: purchase.route.to_owned(),
+                method: purchase.method.as_str().to_owned(),
+                resource: purchase.resource.without_query().to_owned(),
+                facilitator: self.facilitator(terms.facilitator).name().to_owned(),
+            },
+        }
+    }
+}
+
+/// Who will hold what was claimed.
+struct Holder<'a> {
+    shared: &'a Arc<Shared>,
+    facilitator: FacilitatorId,
+    version: Version,
+    malleable: bool,
+    payer: Option<String>,
+}
+
+impl Holder<'_> {
+    fn answer(self, claimed: Claimed, request: FacilitatorRequest) -> Result<Admission, Refusal> {
+        match claimed {
+            Claimed::New(token) => {
+                let permit = Permit {
+                    shared: Arc::clone(self.shared),
+                    token,
+                    payer: self.payer,
+                    facilitator: self.facilitator,
+                    version: self.version,
+                    request: Arc::new(request),
+                    malleable: self.malleable,
+                    verified: false,
+                    handed_over: false,
+                };
+                // When it is settled the offer says; the caller puts it in.
+                Ok(Admission::Paid(permit, SettleWhen::BeforeResponse))
+            }
+            Claimed::Owed { token, response } => {
+                let delivery = Delivery::new(self.shared, token);
+                let mut response = *response;
+                response.payer = response.payer.or(self.payer);
+                let receipt = Receipt { version: self.version, response, delivery };
+                let requirements = request.requirements;
+                Ok(Admission::Owed(Box::new(Owed { id: token.id, requirements, receipt })))
+            }
+            Claimed::Held { state, same_request, delivering } => {
+                Err(refusal_of(state, same_request, delivering))
+            }
+            Claimed::IdentifierUsed => Err(Refusal::IdentifierUsed),
+            Claimed::PayerLimit => Err(Refusal::PayerLimit),
+        }
+    }
+}
+
+fn refusal_of(state: PaymentState, same_request: bool, delivering: bool) -> Refusal {
+    match state {
+        PaymentState::Unresolved => Refusal::Unresolved,
+        // Whoever lost the connection and comes back must not be asked to pay again.
+        PaymentState::Claimed | PaymentState::Settling if same_request => Refusal::InUse,
+        PaymentState::Settled if same_request && delivering => Refusal::InUse,
+        PaymentState::Claimed
+        | PaymentState::Settling
+        | PaymentState::Settled
+        | PaymentState::Delivered
+        | PaymentState::Declined
+        | PaymentState::Released => Refusal::AlreadyUsed,
+    }
+}

@@ -1,0 +1,189 @@
+//! What goes on behind requests: unresolved payments are driven until their outcome is known, what
+//! gateways that are gone left behind is taken over, what is old is forgotten.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::chains;
+use super::closing::Closing;
+use super::gate::{Gate, Shared};
+use super::settle::{ask, failed_on_chain};
+use crate::chain::Finding;
+use crate::facilitator::SettleOutcome;
+use crate::ledger::{LedgerError, TakenOver, Unresolved};
+use crate::x402::SettleResponse;
+use crate::x402::types::FacilitatorRequest;
+
+/// How often it is looked whether an unresolved payment is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Looks between two signs of life to the other gateways.
+const LOOKS_PER_BEAT: u32 = 2;
+/// Looks between two times that old payments are forgotten.
+const LOOKS_PER_FORGETTING: u32 = 600;
+/// Payments driven at a time.
+const DRIVEN_AT_A_TIME: u32 = 16;
+/// How long one may be driven before another gateway takes it: longer than any settlement takes.
+const LEASE: Duration = Duration::from_secs(180);
+/// The longest wait between two drives, in seconds.
+const BACK_OFF_MAX: u64 = 600;
+/// Drives without a result after which an operator should know.
+const TRIES_BEFORE_WARNING: u32 = 8;
+
+impl Gate {
+    /// Takes over what this gateway's predecessor left behind. To be awaited before the first request.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`]: payments cannot be taken yet.
+    pub async fn recover(&self) -> Result<TakenOver, LedgerError> {
+        self.0.beat().await
+    }
+
+    /// Drives, takes over and forgets until the process ends. `retention_seconds` is how long
+    /// payments are kept.
+    pub async fn keep_up(self, retention_seconds: u64) {
+        let mut looks = 0_u32;
+        loop {
+            if looks % LOOKS_PER_BEAT == 0 {
+                // What fails now is tried again soon; requests are refused meanwhile.
+                let _ = self.0.beat().await;
+            }
+            self.drive_due().await;
+            if looks % LOOKS_PER_FORGETTING == LOOKS_PER_FORGETTING - 1 {
+                self.forget(retention_seconds).await;
+            }
+            looks = looks.wrapping_add(1);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Drives every unresolved payment that is due, once; returns how many there were.
+    pub async fn drive_due(&self) -> usize {
+        let due = match self.0.ledger.due(self.0.clock.now(), LEASE, DRIVEN_AT_A_TIME).await {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::warn!(%error, "unresolved payments cannot be looked up");
+                return 0;
+            }
+        };
+        let count = due.len();
+        let mut drives = JoinSet::new();
+        for payment in due {
+            // Not counted as under way: shutdown need not wait for what the next start takes up again.
+            let shared = Arc::clone(&self.0);
+            drives.spawn(async move { drive(&shared, payment).await });
+        }
+        while drives.join_next().await.is_some() {}
+        count
+    }
+
+    async fn forget(&self, retention_seconds: u64) {
+        match self.0.ledger.forget(retention_seconds, self.0.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "payments older than the retention were forgotten"),
+            Err(error) => tracing::warn!(%error, "old payments cannot be forgotten"),
+        }
+    }
+}
+
+impl Shared {
+    async fn beat(&self) -> Result<TakenOver, LedgerError> {
+        let result = self.ledger.beat(self.clock.now()).await;
+        match &result {
+            Ok(taken) if *taken != TakenOver::default() => {
+                let TakenOver { released, unresolved, broken_off } = taken;
+                tracing::warn!(released, unresolved, broken_off, "took over what a gateway left behind");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "priced routes answer 503 as long as this is so"),
+        }
+        result
+    }
+}
+
+/// What a drive found out.
+enum Found {
+    Settled(Box<SettleResponse>),
+    Declined(String),
+    /// Still not known: why, and the transaction that may settle it, if any.
+    Nothing(String, String),
+}
+
+async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
+    let token = payment.token;
+    let found = match FacilitatorRequest::from_stored(&payment.request) {
+        Some(request) => find_out(shared, &payment, &request).await,
+        None => Found::Nothing("what the facilitator was asked cannot be read".to_owned(), String::new()),
+    };
+    let closing = match found {
+        Found::Settled(response) => {
+            tracing::info!(payment = %token.id, transaction = %response.transaction, "an unresolved payment was settled");
+            Closing::Settled { response, unique_transaction: payment.unique_transaction }
+        }
+        Found::Declined(reason) => {
+            tracing::info!(payment = %token.id, reason, "an unresolved payment was not settled");
+            Closing::Declined { reason }
+        }
+        Found::Nothing(reason, transaction) => {
+            if payment.tries % TRIES_BEFORE_WARNING == TRIES_BEFORE_WARNING - 1 {
+                tracing::warn!(payment = %token.id, tries = payment.tries + 1, reason, "a payment is still unresolved");
+            }
+            let next_try = shared.clock.now().plus(back_off(payment.tries));
+            Closing::Unresolved { reason, transaction, next_try }
+        }
+    };
+    shared.close(token, closing).await;
+}
+
+/// Seconds until the next drive: 2, 4, 8, … 600.
+fn back_off(tries: u32) -> u64 {
+    2_u64.checked_shl(tries.min(32)).unwrap_or(BACK_OFF_MAX).min(BACK_OFF_MAX)
+}
+
+/// Asks the chain, which cannot lie, and the facilitator where the payment is still open.
+async fn find_out(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
+    match shared.chains.look(request, payment.settling_at, &payment.transaction).await {
+        Some(Ok(Finding::Paid { transaction, payer })) => {
+            Found::Settled(Box::new(chains::settled(request, transaction, payer)))
+        }
+        Some(Ok(Finding::Spent { .. })) => {
+            Found::Declined("the authorization was cancelled or spent otherwise".to_owned())
+        }
+        Some(Ok(Finding::Expired)) => Found::Declined("the authorization ran out unused".to_owned()),
+        Some(Ok(Finding::Open)) | None => ask_again(shared, payment, request).await,
+        Some(Err(error)) => {
+            tracing::warn!(payment = %payment.token.id, %error, "a chain could not be asked about a payment");
+            ask_again(shared, payment, request).await
+        }
+    }
+}
+
+async fn ask_again(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
+    let nothing = |reason: String| Found::Nothing(reason, String::new());
+    let facilitator = shared.facilitators.iter().find(|one| one.name() == payment.facilitator);
+    let Some(facilitator) = facilitator else {
+        return nothing(format!("facilitator {} is not configured any more", payment.facilitator));
+    };
+    match ask(facilitator.as_ref(), request).await {
+        SettleOutcome::Settled(response) if payment.unique_transaction && response.transaction.is_empty() => {
+            nothing("settled without naming a transaction".to_owned())
+        }
+        SettleOutcome::Settled(response) => Found::Settled(Box::new(response)),
+        // Only what happened to a transaction that was sent is proof: by now the first settlement may
+        // have used the authorization or emptied the account, which reads like any other no.
+        SettleOutcome::Declined(response)
+            if failed_on_chain(&response) && !response.transaction.is_empty() =>
+        {
+            Found::Declined(response.error_reason.unwrap_or_default())
+        }
+        SettleOutcome::Declined(response) => {
+            let reason = response.error_reason.unwrap_or_default();
+            Found::Nothing(format!("the facilitator now says: {reason}"), response.transaction)
+        }
+        SettleOutcome::Pending(response) => {
+            Found::Nothing("settlement is pending".to_owned(), response.transaction)
+        }
+        SettleOutcome::Unreachable(cause) | SettleOutcome::AnswerLost(cause) => nothing(cause.to_string()),
+    }
+}
