@@ -14,11 +14,13 @@ mod chain;
 mod compliance;
 mod cors;
 mod credentials;
+mod facilitator_service;
 mod facilitators;
 mod http2;
 mod ledger;
 mod limits;
 mod matching;
+mod onchain;
 mod payments;
 mod proxy;
 mod proxy_framing;
@@ -35,3 +37,6 @@ mod streams;
 mod support;
 mod tls;
 mod wire;
+
+// The contract of facilitators is tested where it is written, and here.
+use tollgate::x402;
