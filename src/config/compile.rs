@@ -85,6 +85,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         facilitators,
         facilitator_groups,
         chains,
+        assets: assets.finish(),
         routes: routes?,
         limits: limits.clients,
         max_claims: limits.max_claims,

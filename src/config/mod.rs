@@ -41,7 +41,7 @@ use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::policy::RouteTable;
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
-use crate::x402::Money;
+use crate::x402::{Asset, Money};
 
 pub use compile::parse;
 pub use diagnostic::{Diagnostic, Severity, count};
@@ -65,6 +65,8 @@ pub struct Config {
     pub facilitator_groups: Vec<Vec<usize>>,
     /// Chains that can be asked what became of payments, each once.
     pub chains: Vec<ChainSettings>,
+    /// Tokens the file declares.
+    pub assets: Vec<Asset>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.
