@@ -97,15 +97,15 @@ impl fmt::Display for LedgerUrl {
 }
 
 /// What one payer may have pledged at a time, as configured: the same sum in every asset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PledgeSettings {
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Pledges {
     /// Payments of one payer on one network; 0: no limit.
     pub count: u32,
     /// Sum of one payer's payments in one asset of one network; `None`: no limit.
     pub sum: Option<Money>,
 }
 
-impl PledgeSettings {
+impl Pledges {
     /// Whether a sum can be a limit: not zero, and not more than numbers can hold.
     #[must_use]
     pub fn is_limit(sum: &Money) -> bool {
@@ -171,13 +171,13 @@ mod tests {
 
     #[test]
     fn a_limit_in_money_holds_in_every_asset() {
-        let limits = PledgeSettings { count: 3, sum: Some("$100.5".parse().unwrap()) };
+        let limits = Pledges { count: 3, sum: Some("$100.5".parse().unwrap()) };
         for (decimals, units) in [(6, "100500000"), (18, "100500000000000000000"), (1, "1005"), (0, "100")] {
             let found = limits.in_asset(decimals);
             assert_eq!((found.count, found.sum.unwrap().to_string().as_str()), (3, units));
         }
-        assert_eq!(PledgeSettings { count: 3, sum: None }.in_asset(6).sum, None);
-        assert!(!PledgeSettings::is_limit(&"0".parse().unwrap()));
-        assert!(!PledgeSettings::is_limit(&format!("1{}", "0".repeat(50)).parse().unwrap()));
+        assert_eq!(Pledges { count: 3, sum: None }.in_asset(6).sum, None);
+        assert!(!Pledges::is_limit(&"0".parse().unwrap()));
+        assert!(!Pledges::is_limit(&format!("1{}", "0".repeat(50)).parse().unwrap()));
     }
 }

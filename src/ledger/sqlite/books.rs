@@ -101,6 +101,14 @@ impl Query {
         self
     }
 
+    fn sql(&self) -> String {
+        let Self { index, conditions, .. } = self;
+        let conditions = conditions.join(" AND ");
+        format!(
+            "SELECT {COLUMNS} FROM payments INDEXED BY {index} WHERE {conditions} ORDER BY claimed_at, id LIMIT ?"
+        )
+    }
+
     fn and<const N: usize>(&mut self, condition: &str, values: [Value; N]) {
         self.conditions.push(condition.to_owned());
         self.values.extend(values);
@@ -108,14 +116,10 @@ impl Query {
 }
 
 fn page(connection: &Connection, query: &Query, limit: u32) -> Result<Vec<PaymentRecord>, Fault> {
-    let Query { index, conditions, values } = query;
-    let conditions = conditions.join(" AND ");
-    let sql = format!(
-        "SELECT {COLUMNS} FROM payments INDEXED BY {index} WHERE {conditions} ORDER BY claimed_at, id LIMIT ?"
-    );
     let limit = Value::from(i64::from(limit));
-    let values: Vec<&dyn ToSql> = values.iter().chain([&limit]).map(|value| value as &dyn ToSql).collect();
-    rows::load_all(connection, &sql, &values)
+    let values = query.values.iter().chain([&limit]);
+    let values: Vec<&dyn ToSql> = values.map(|value| value as &dyn ToSql).collect();
+    rows::load_all(connection, &query.sql(), &values)
 }
 
 /// How much is held ([`Ledger::counts`](super::super::Ledger::counts)).

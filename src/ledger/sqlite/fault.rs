@@ -45,7 +45,9 @@ impl fmt::Display for Fault {
             ErrorCode::DiskFull => "the disk is full",
             ErrorCode::DatabaseCorrupt => "the file is damaged; restore it from a backup",
             ErrorCode::NotADatabase => "the file is not an SQLite database",
-            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => "the file cannot be written: permission denied",
+            ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
+                "the file cannot be written: permission denied"
+            }
             ErrorCode::CannotOpen => "the file or one beside it cannot be opened",
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program keeps the file locked",
             ErrorCode::SystemIoFailure if NOT_SYNCED.contains(&error.extended_code) => {

@@ -72,12 +72,16 @@ pub(super) fn open_to_read(path: &Path) -> Result<(Connection, PathBuf), OpenErr
     let failed = |fault: Fault| OpenError(format!("the ledger {}: {fault}", path.display()));
     let connection = reader(&path).map_err(failed)?;
     match schema::kind(&connection).map_err(failed)? {
-        Kind::Ledger(version) if check_version(&path, version)? < MIGRATIONS.len() => Err(OpenError(format!(
-            "the ledger {} was written by an older version; start the gateway once to bring it up to date",
-            path.display()
-        ))),
+        Kind::Ledger(version) if check_version(&path, version)? < MIGRATIONS.len() => {
+            Err(OpenError(format!(
+                "the ledger {} was written by an older version; start the gateway once to bring it up to date",
+                path.display()
+            )))
+        }
         Kind::Ledger(_) => Ok((connection, path)),
-        Kind::Empty => Err(OpenError(format!("the ledger {} is empty: no gateway used it yet", path.display()))),
+        Kind::Empty => {
+            Err(OpenError(format!("the ledger {} is empty: no gateway used it yet", path.display())))
+        }
         Kind::Foreign => Err(foreign(&path)),
     }
 }
@@ -173,7 +177,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
             let mut holder = String::new();
             // Whoever holds it wrote its number into it; without that the message is just shorter.
             let _ = file.take(20).read_to_string(&mut holder);
-            let holder = holder.trim().parse::<u32>().map(|id| format!(" (process {id})")).unwrap_or_default();
+            let holder =
+                holder.trim().parse::<u32>().map(|id| format!(" (process {id})")).unwrap_or_default();
             return Err(OpenError(format!(
                 "another gateway{holder} uses the ledger {}; one file is for one gateway, and several share a \
                  PostgreSQL database",
@@ -199,7 +204,11 @@ fn create(path: &Path) -> Result<(), OpenError> {
             if metadata.permissions().mode() & 0o077 != 0 {
                 tracing::warn!(path = %path.display(), "the ledger can be read by others; chmod 600 keeps it private");
             }
-            OpenOptions::new().read(true).write(true).open(path).map_err(|error| cannot("write", path, &error))?;
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(path)
+                .map_err(|error| cannot("write", path, &error))?;
         }
         Err(error) => return Err(cannot("create", path, &error)),
     }
@@ -240,7 +249,10 @@ fn check_sound(path: &Path, connection: &Connection) -> Result<(), OpenError> {
 }
 
 fn foreign(path: &Path) -> OpenError {
-    OpenError(format!("{} is a database of another program; name another file for the ledger", path.display()))
+    OpenError(format!(
+        "{} is a database of another program; name another file for the ledger",
+        path.display()
+    ))
 }
 
 fn cannot(verb: &str, path: &Path, error: &io::Error) -> OpenError {

@@ -13,6 +13,8 @@ mod pool;
 mod rows;
 mod schema;
 mod steps;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::path::Path;
@@ -172,7 +174,13 @@ impl Steps for SqliteLedger {
                 // Looked for beside the writer, and decided by it.
                 let found = self
                     .read(move |connection| {
-                        books::forgettable(connection, shelf, after, (retention_seconds, now), FORGOTTEN_AT_ONCE)
+                        books::forgettable(
+                            connection,
+                            shelf,
+                            after,
+                            (retention_seconds, now),
+                            FORGOTTEN_AT_ONCE,
+                        )
                     })
                     .await?;
                 let Some((last, _)) = found.last() else { break };

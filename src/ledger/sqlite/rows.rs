@@ -16,10 +16,10 @@ use crate::x402::Version;
 /// Columns in the order [`record`] reads them: first those that stay as they are while a claim lives.
 pub(super) const COLUMNS: &str = "id, attempt, payer, network, asset, amount, pay_to, scheme, version, route, method, \
     resource, facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, redelivery_tries, \
-    claimed_at, state, unique_transaction, response, transaction_id, reason, deliveries, owner, tries, tried_at, \
-    next_try, settling_at, settled_at, delivered_at, changed_at";
+    claimed_at, state, unique_transaction, response, transaction_id, reason, deliveries, owner, grant_number, tries, \
+    tried_at, next_try, settling_at, settled_at, delivered_at, changed_at";
 /// How many they are.
-const COLUMN_COUNT: usize = 34;
+const COLUMN_COUNT: usize = 35;
 
 static SELECT: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} FROM payments WHERE id = ?1"));
 static INSERT: LazyLock<String> = LazyLock::new(|| {
@@ -27,8 +27,8 @@ static INSERT: LazyLock<String> = LazyLock::new(|| {
     format!("INSERT INTO payments ({COLUMNS}) VALUES ({})", values.join(", "))
 });
 const UPDATE: &str = "UPDATE payments SET state = ?3, unique_transaction = ?4, response = ?5, transaction_id = ?6, \
-    reason = ?7, deliveries = ?8, owner = ?9, tries = ?10, tried_at = ?11, next_try = ?12, settling_at = ?13, \
-    settled_at = ?14, delivered_at = ?15, changed_at = ?16 WHERE id = ?1 AND attempt = ?2";
+    reason = ?7, deliveries = ?8, owner = ?9, grant_number = ?10, tries = ?11, tried_at = ?12, next_try = ?13, \
+    settling_at = ?14, settled_at = ?15, delivered_at = ?16, changed_at = ?17 WHERE id = ?1 AND attempt = ?2";
 
 /// What there was before a step, as far as writing its record depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -151,6 +151,7 @@ fn insert(connection: &Connection, record: &PaymentRecord) -> Result<(), Fault> 
         record.reason,
         record.deliveries,
         record.owner.map(|owner| owner.0),
+        record.grant.cast_signed(),
         record.tries,
         optional_seconds(record.tried_at),
         optional_seconds(record.next_try),
@@ -173,6 +174,7 @@ fn update(connection: &Connection, record: &PaymentRecord) -> Result<(), Fault> 
         record.reason,
         record.deliveries,
         record.owner.map(|owner| owner.0),
+        record.grant.cast_signed(),
         record.tries,
         optional_seconds(record.tried_at),
         optional_seconds(record.next_try),
@@ -181,7 +183,11 @@ fn update(connection: &Connection, record: &PaymentRecord) -> Result<(), Fault> 
         optional_seconds(record.delivered_at),
         seconds(record.changed_at),
     ])?;
-    if changed == 1 { Ok(()) } else { Err(Fault::Damaged(format!("{changed} rows of payment {}", record.id))) }
+    if changed == 1 {
+        Ok(())
+    } else {
+        Err(Fault::Damaged(format!("{changed} rows of payment {}", record.id)))
+    }
 }
 
 fn response(record: &PaymentRecord) -> Result<Option<String>, Fault> {
@@ -233,6 +239,7 @@ fn record(row: &Row<'_>) -> Result<PaymentRecord, Fault> {
         reason: cells.next()?,
         deliveries: cells.next()?,
         owner: cells.next::<Option<i64>>()?.map(GatewayId),
+        grant: cells.next::<i64>()?.cast_unsigned(),
         tries: cells.next()?,
         tried_at: cells.optional_time()?,
         next_try: cells.optional_time()?,
@@ -270,7 +277,9 @@ impl Cells<'_, '_> {
     fn optional_hash(&mut self) -> Result<Option<B256>, Fault> {
         let index = self.index;
         let bytes = self.next::<Option<Vec<u8>>>()?;
-        bytes.map(|bytes| B256::try_from(bytes.as_slice()).map_err(|error| damaged(index, &error))).transpose()
+        bytes
+            .map(|bytes| B256::try_from(bytes.as_slice()).map_err(|error| damaged(index, &error)))
+            .transpose()
     }
 
     fn time(&mut self) -> Result<UnixSeconds, Fault> {

@@ -47,6 +47,7 @@ CREATE TABLE payments (
     reason             TEXT    NOT NULL,
     deliveries         INTEGER NOT NULL,
     owner              INTEGER,
+    grant_number       INTEGER NOT NULL,
     tries              INTEGER NOT NULL,
     tried_at           INTEGER,
     next_try           INTEGER,

@@ -63,6 +63,7 @@ fn beside(connection: &Connection, step: &Step, record: Option<&PaymentRecord>) 
                 (beside.pledged_count, beside.pledged_sum) = pledged(connection, claim)?;
             }
         }
+        Step::Recant(claim) => beside.same_identifier = same_identifier(connection, claim)?.map(Box::new),
         Step::Settled { token, response, unique_transaction: true, .. } => {
             if let Some(record) = record {
                 let network = record.particulars.network.as_str();
@@ -86,7 +87,7 @@ fn same_identifier(connection: &Connection, claim: &NewClaim) -> Result<Option<P
     let sql = format!(
         "SELECT {COLUMNS} FROM payments INDEXED BY identifiers
          WHERE identifier = ?1 AND identifier IS NOT NULL AND state NOT IN ('declined', 'released') AND id <> ?2
-         ORDER BY claimed_at, id LIMIT 1"
+         ORDER BY id LIMIT 1"
     );
     let found = rows::load_all(connection, &sql, &[&identifier.as_slice(), &claim.id.0.as_slice()])?;
     Ok(found.into_iter().next())
@@ -106,11 +107,8 @@ fn pledged(connection: &Connection, claim: &NewClaim) -> Result<(u32, AtomicAmou
          WHERE payer = ?1 AND network = ?2 AND payer IS NOT NULL
            AND state IN ('claimed', 'settling', 'unresolved') AND id <> ?3",
     )?;
-    let mut rows = statement.query(params![
-        payer,
-        claim.particulars.network.as_str(),
-        claim.id.0.as_slice()
-    ])?;
+    let mut rows =
+        statement.query(params![payer, claim.particulars.network.as_str(), claim.id.0.as_slice()])?;
     while let Some(row) = rows.next()? {
         count = count.saturating_add(1);
         if row.get_ref(0)?.as_str() == Ok(claim.particulars.asset.as_str()) {
@@ -165,8 +163,9 @@ pub(super) fn take_due(
 
 /// Takes over what other gateways held.
 pub(super) fn take_over(connection: &Connection, moment: Moment) -> Result<TakenOver, Fault> {
-    let sql =
-        format!("SELECT {COLUMNS} FROM payments INDEXED BY held WHERE owner IS NOT NULL AND owner <> ?1 LIMIT 1000");
+    let sql = format!(
+        "SELECT {COLUMNS} FROM payments INDEXED BY held WHERE owner IS NOT NULL AND owner <> ?1 LIMIT 1000"
+    );
     let mut taken = TakenOver::default();
     loop {
         let left = rows::load_all(connection, &sql, &[&moment.me.0])?;

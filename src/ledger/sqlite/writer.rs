@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::machine::Moment;
 use super::super::step::{Answer, Step};
-use super::super::{Claimed, GatewayId, LedgerError, Recorded, TakenOver, Unresolved};
+use super::super::{GatewayId, LedgerError, TakenOver, Unresolved};
 use super::fault::Fault;
 use super::file::Held;
 use super::steps;
@@ -32,9 +32,17 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 /// What the thread is asked to do.
 pub(super) enum Work {
     Step(Step, UnixSeconds),
-    Due { now: UnixSeconds, lease: Duration, limit: u32 },
+    Due {
+        now: UnixSeconds,
+        lease: Duration,
+        limit: u32,
+    },
     Beat(UnixSeconds),
-    Forget { ids: Vec<PaymentId>, retention_seconds: u64, now: UnixSeconds },
+    Forget {
+        ids: Vec<PaymentId>,
+        retention_seconds: u64,
+        now: UnixSeconds,
+    },
     /// Looks something up, after everything that is asked at the same time.
     Read(Box<dyn FnOnce(&Connection) + Send>),
 }
@@ -53,7 +61,7 @@ type Result<T> = std::result::Result<T, LedgerError>;
 
 struct Task {
     work: Work,
-    reply: oneshot::Sender<Parcel>,
+    reply: oneshot::Sender<Result<Done>>,
 }
 
 /// The thread, in the hands of a ledger. Dropped, it finishes what is asked of it and ends.
@@ -66,15 +74,8 @@ impl Writer {
     /// Starts the thread; the file is this process's until it has ended.
     pub(super) fn start(connection: Connection, me: GatewayId, held: Option<Held>) -> io::Result<Self> {
         let (queue, tasks) = mpsc::channel(QUEUE);
-        let mut state = State {
-            connection,
-            me,
-            durable: None,
-            taken_over: false,
-            broken: None,
-            failing: false,
-            queue: queue.downgrade(),
-        };
+        let mut state =
+            State { connection, me, durable: None, taken_over: false, broken: None, failing: false };
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             state.run(tasks);
             // The database is closed before somebody else may open it.
@@ -97,7 +98,7 @@ impl Writer {
             mpsc::error::TrySendError::Closed(_) => unavailable("its writer has ended"),
         })?;
         match tokio::time::timeout(ANSWERED_WITHIN, answer).await {
-            Ok(Ok(parcel)) => parcel.open(),
+            Ok(Ok(answer)) => answer,
             Ok(Err(_)) => Err(unavailable("its writer has ended")),
             Err(_) => Err(unavailable("the disk does not answer")),
         }
@@ -115,47 +116,6 @@ impl Drop for Writer {
     }
 }
 
-/// An answer on its way. When whoever asked is gone, what was granted to it is taken back: a claim
-/// without a holder would keep its payment until the gateway ends.
-struct Parcel {
-    answer: Option<Result<Done>>,
-    undo: Option<(Step, UnixSeconds)>,
-    queue: mpsc::WeakSender<Task>,
-}
-
-impl Parcel {
-    fn open(mut self) -> Result<Done> {
-        self.undo = None;
-        self.answer.take().unwrap_or_else(|| Err(LedgerError::Unavailable("it gave no answer".to_owned())))
-    }
-}
-
-impl Drop for Parcel {
-    fn drop(&mut self) {
-        let Some((step, now)) = self.undo.take() else { return };
-        let Some(queue) = self.queue.upgrade() else { return };
-        let id = step.id();
-        let (reply, _) = oneshot::channel();
-        if queue.try_send(Task { work: Work::Step(step, now), reply }).is_err() {
-            tracing::error!(payment = %id, "a payment is held by nobody until the gateway starts again");
-        }
-    }
-}
-
-/// The step that takes back what an answer grants to whoever gets it.
-fn undo(step: &Step, answer: &Answer) -> Option<Step> {
-    match (answer, step) {
-        (Answer::Claimed(Claimed::New(token)), _) => Some(Step::Release { token: *token, reason: None }),
-        (Answer::Claimed(Claimed::Owed { token, .. }), _) => {
-            Some(Step::Delivered { token: *token, complete: false })
-        }
-        (Answer::Recorded(Recorded::Deliver), Step::Settled { token, .. }) => {
-            Some(Step::Delivered { token: *token, complete: false })
-        }
-        (Answer::Claimed(_) | Answer::Recorded(_) | Answer::Done, _) => None,
-    }
-}
-
 /// What belongs to the thread.
 struct State {
     connection: Connection,
@@ -168,7 +128,6 @@ struct State {
     broken: Option<String>,
     /// Whether the last batch failed, so that only changes are logged.
     failing: bool,
-    queue: mpsc::WeakSender<Task>,
 }
 
 impl State {
@@ -186,43 +145,29 @@ impl State {
 
     fn serve(&mut self, batch: Vec<Task>) {
         let is_wanted = |task: &Task| match &task.work {
-            // Nobody is there any more to use what it would grant.
+            // Whoever asked has given up; nobody would use what is granted.
             Work::Step(Step::Claim(_) | Step::Settling { .. }, _) | Work::Read(_) => !task.reply.is_closed(),
             Work::Step(..) | Work::Due { .. } | Work::Beat(_) | Work::Forget { .. } => true,
         };
         let (reads, writes): (Vec<Task>, Vec<Task>) =
             batch.into_iter().filter(is_wanted).partition(|task| matches!(task.work, Work::Read(_)));
+        // Nobody waits for an answer any more where sending it fails; what was taken stays taken.
         if !writes.is_empty() {
             match self.write(&writes) {
                 Ok(answers) => {
-                    for (task, answer) in writes.into_iter().zip(answers) {
-                        self.answer(task, answer);
-                    }
+                    writes.into_iter().zip(answers).for_each(|(task, answer)| drop(task.reply.send(answer)));
                 }
                 Err(error) => {
-                    for task in writes {
-                        self.answer(task, Err(error.clone()));
-                    }
+                    writes.into_iter().for_each(|task| drop(task.reply.send(Err(error.clone()))));
                 }
             }
         }
         for Task { work, reply } in reads {
             if let Work::Read(read) = work {
                 read(&self.connection);
-                let parcel = Parcel { answer: Some(Ok(Done::Read)), undo: None, queue: self.queue.clone() };
-                drop(reply.send(parcel));
+                drop(reply.send(Ok(Done::Read)));
             }
         }
-    }
-
-    fn answer(&self, task: Task, answer: Result<Done>) {
-        let undo = match (&task.work, &answer) {
-            (Work::Step(step, now), Ok(Done::Answer(answer))) => undo(step, answer).map(|step| (step, *now)),
-            _ => None,
-        };
-        let parcel = Parcel { answer: Some(answer), undo, queue: self.queue.clone() };
-        // Nobody there: the parcel comes back and is dropped here, which takes back what it holds.
-        drop(task.reply.send(parcel));
     }
 
     /// Writes a batch: all of it, or nothing.
