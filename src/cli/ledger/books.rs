@@ -62,7 +62,13 @@ impl Books {
     /// # Errors
     /// Why they cannot be written: with `SQLite`, also because a gateway runs.
     pub(super) async fn open(&self) -> Result<Arc<dyn Ledger>, Stop> {
-        ledger::open(&self.url).await.map_err(|error| Stop::Failed(error.to_string()))
+        ledger::open(&self.url).await.map_err(|error| match self.url {
+            LedgerUrl::Sqlite(_) => Stop::Failed(format!(
+                "nothing was changed: {error}. A ledger in a file is changed by one program at a time; if its \
+                 gateway runs, stop it first"
+            )),
+            LedgerUrl::Memory | LedgerUrl::Postgres(_) => Stop::Failed(format!("nothing was changed: {error}")),
+        })
     }
 }
 
