@@ -14,6 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin};
+use crate::chain::settings::ChainSettings;
+use crate::chain::{Chain, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::settings::FacilitatorSettings;
@@ -60,6 +62,9 @@ pub enum StartError {
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
+    /// A chain cannot be asked as configured.
+    #[error("{0}")]
+    Chain(String),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] proxy::UpstreamError),
@@ -107,7 +112,7 @@ impl Gateway {
         let gate = Gate::new(GateParts {
             offers,
             facilitators,
-            chains: Chains::default(),
+            chains: chains(config)?,
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
@@ -230,6 +235,14 @@ fn facilitators(
         Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
     };
     Ok(config.facilitator_groups.iter().map(group).collect())
+}
+
+fn chains(config: &Config) -> Result<Chains, StartError> {
+    let chain = |settings: &ChainSettings| -> Result<(Arc<dyn Chain>, bool), StartError> {
+        let chain = EvmChain::new(settings).map_err(StartError::Chain)?;
+        Ok((Arc::new(chain), settings.accept_used))
+    };
+    Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
 }
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks

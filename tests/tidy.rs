@@ -20,7 +20,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("chain", &["x402", "clock", "secret", "scheme"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger", "chain"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
-    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "chain", "ledger", "proxy"]),
+    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "ledger", "chain", "proxy"]),
     ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 

@@ -8,6 +8,7 @@ mod machine;
 #[cfg(test)]
 mod model;
 mod open;
+mod postgres;
 mod record;
 pub mod settings;
 mod sqlite;

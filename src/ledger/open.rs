@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::postgres::{PostgresAccounts, PostgresLedger};
 use super::settings::LedgerUrl;
 use super::sqlite::{SqliteAccounts, SqliteLedger};
 use super::{Accounts, Ledger};
@@ -23,7 +24,7 @@ pub async fn open(url: &LedgerUrl) -> Result<Arc<dyn Ledger>, OpenError> {
             Ok(Arc::new(SqliteLedger::in_memory()?))
         }
         LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteLedger::open(path)?)),
-        LedgerUrl::Postgres(_) => Err(OpenError(format!("{url} cannot be opened"))),
+        LedgerUrl::Postgres(url) => Ok(Arc::new(PostgresLedger::open(url.expose()).await?)),
     }
 }
 
@@ -37,6 +38,6 @@ pub async fn read(url: &LedgerUrl) -> Result<Arc<dyn Accounts>, OpenError> {
             Err(OpenError("a ledger in memory can only be read by the gateway that has it".to_owned()))
         }
         LedgerUrl::Sqlite(path) => Ok(Arc::new(SqliteAccounts::open(path)?)),
-        LedgerUrl::Postgres(_) => Err(OpenError(format!("{url} cannot be opened"))),
+        LedgerUrl::Postgres(url) => Ok(Arc::new(PostgresAccounts::open(url.expose()).await?)),
     }
 }
