@@ -8,6 +8,7 @@
 
 mod authorizations;
 mod availability;
+mod books;
 mod browser_page;
 mod bypasses;
 mod chain;
