@@ -19,7 +19,7 @@
 //! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
 //! | [`proxy`] | the only module that knows Pingora | `payment`, `policy`, `x402`, `telemetry` |
-//! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator` and `proxy` |
+//! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator`, `chain` and `proxy` |
 //! | [`telemetry`] | the log's set-up, the metrics | nothing of ours |
 //! | [`demo`] | the built-in demo site | nothing of ours |
 //! | [`admin`] | the operator's private address | `clock`, `payment`, `ledger`, `policy`, `telemetry` |

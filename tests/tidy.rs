@@ -18,9 +18,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
     ("ledger", &["scheme", "x402", "clock"]),
     ("chain", &["x402", "clock", "secret", "scheme"]),
-    ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
+    ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger", "chain"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
-    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "proxy"]),
+    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "chain", "proxy"]),
     ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 

@@ -5,6 +5,7 @@ use toml::de::DeTable;
 use super::accepts::Builder;
 use super::assets::Assets;
 use super::auth::Secrets;
+use super::chains::Chains;
 use super::facilitators::Facilitators;
 use super::keys::TOP;
 use super::report::Report;
@@ -55,6 +56,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
     let mut upstreams = Upstreams::read(&top, own);
     let mut facilitators = Facilitators::read(&top, Secrets { env, plaintext });
+    let chains = Chains::read(&top, Secrets { env, plaintext });
     let assets = Assets::read(&top);
     let terms = Terms::read(&top, &mut facilitators);
     let v1_networks = v1_networks(&top);
@@ -74,6 +76,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         routes::report_no_upstream(&top);
     }
     let (facilitators, facilitator_groups) = facilitators.finish();
+    let chains = chains.finish(routes.as_ref().map(AsRef::as_ref));
     Some(Config {
         listeners,
         admin,
@@ -81,6 +84,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         upstreams,
         facilitators,
         facilitator_groups,
+        chains,
         routes: routes?,
         limits: limits.clients,
         max_claims: limits.max_claims,

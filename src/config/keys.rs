@@ -59,6 +59,7 @@ pub(super) const TABLES: &[&Table] = &[
     &FACILITATOR_TABLE,
     &AUTH,
     &ASSET_TABLE,
+    &CHAIN_TABLE,
 ];
 
 const fn key(name: &'static str, kind: &'static str, doc: &'static str) -> Key {
@@ -127,6 +128,7 @@ pub(super) const TOP: Table = Table {
         table("sandbox", TABLE, "the built-in facilitator that moves no money", &SANDBOX),
         named("upstreams", "sites behind the gateway, by name", &UPSTREAM_TABLE),
         named("facilitators", "who verifies and settles, by name", &FACILITATOR_TABLE),
+        named("chains", "nodes that are asked what became of payments, by network", &CHAIN_TABLE),
     ],
 };
 
@@ -320,5 +322,18 @@ pub(super) const ASSET_TABLE: Table = Table {
         key("name", TEXT, "name in the token's EIP-712 domain"),
         key("version", TEXT, "version in the token's EIP-712 domain"),
         key("method", TEXT, "\"eip3009\" or \"permit2\""),
+    ],
+};
+
+/// `[chains.NAME]`
+pub(super) const CHAIN_TABLE: Table = Table {
+    header: "[chains.NAME]",
+    keys: &[
+        key("rpc", TEXT, "URL of a node that speaks JSON-RPC"),
+        key("rpc_env", TEXT, "environment variable with the URL of a node"),
+        key("insecure", BOOL, "whether http:// to another machine is allowed"),
+        key("confirmations", NUMBER, "how deep a block must be to count; 1 is the latest one"),
+        key("timeout_ms", NUMBER, "milliseconds for one question to the node"),
+        key("accept_used", BOOL, "whether a payment that somebody else submitted counts"),
     ],
 };

@@ -8,6 +8,7 @@ mod accepts;
 mod accounts;
 mod assets;
 mod auth;
+mod chains;
 mod compile;
 mod conditions;
 mod diagnostic;
@@ -36,6 +37,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::policy::RouteTable;
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
@@ -61,6 +63,8 @@ pub struct Config {
     /// Which facilitators stand in for each other, in order: indexes into `facilitators`;
     /// [`crate::policy::FacilitatorId`] is an index into this list.
     pub facilitator_groups: Vec<Vec<usize>>,
+    /// Chains that can be asked what became of payments, each once.
+    pub chains: Vec<ChainSettings>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.

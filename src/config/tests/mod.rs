@@ -1,5 +1,6 @@
 //! What a configuration file means, and how mistakes in it are told.
 
+mod chains;
 mod mistakes;
 mod money;
 mod routing;
