@@ -32,12 +32,7 @@ impl Shop {
     }
 
     /// The same with a facilitator that was started before.
-    pub async fn paid_through(
-        facilitator: Facilitator,
-        origin: Origin,
-        options: &str,
-        config: &str,
-    ) -> Self {
+    pub async fn paid_through(facilitator: Facilitator, origin: Origin, options: &str, config: &str) -> Self {
         let config = format!(
             "{}{config}\n[facilitators.scripted]\nurl = \"{}\"\n{options}",
             base(&origin.url(), "scripted"),
