@@ -18,8 +18,8 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
-use crate::ledger::{Ledger, ModelLedger, Redelivery};
-use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
+use crate::ledger::{self, LedgerError, OpenError};
+use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
 use crate::telemetry::Metrics;
@@ -51,6 +51,12 @@ pub enum StartError {
     /// The system gave no runtime.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// What the gateway's predecessor left behind cannot be taken over.
+    #[error("{0}")]
+    Recover(LedgerError),
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
@@ -97,7 +103,7 @@ impl Gateway {
         let facilitators = facilitators(config, &clock, &metrics)?;
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
-        let ledger: Arc<dyn Ledger> = Arc::new(ModelLedger::new());
+        let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators,
@@ -107,10 +113,11 @@ impl Gateway {
             runtime: runtime.handle().clone(),
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
-            pledges: Pledges::default(),
-            redelivery: Redelivery { window_seconds: 300, tries: 2 },
+            pledges: config.pledges.clone(),
+            redelivery: config.redelivery,
         });
-        runtime.spawn(gate.clone().keep_up(400 * 24 * 3600));
+        runtime.block_on(gate.recover()).map_err(StartError::Recover)?;
+        runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),

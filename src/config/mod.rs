@@ -15,6 +15,7 @@ mod diagnostic;
 mod facilitators;
 mod json;
 mod keys;
+mod ledger;
 mod listeners;
 mod offers;
 mod price;
@@ -39,6 +40,8 @@ use std::sync::Arc;
 
 use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::FacilitatorSettings;
+use crate::ledger::Redelivery;
+use crate::ledger::settings::{LedgerSettings, Pledges};
 use crate::policy::RouteTable;
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::Money;
@@ -69,8 +72,12 @@ pub struct Config {
     pub routes: Arc<RouteTable>,
     /// Limits on clients.
     pub limits: Limits,
-    /// Most payments remembered at a time; beyond it priced routes answer 503.
-    pub max_claims: usize,
+    /// Where payments are remembered, and for how long.
+    pub ledger: LedgerSettings,
+    /// When what was paid for may be fetched again.
+    pub redelivery: Redelivery,
+    /// What one payer may have pledged at a time.
+    pub pledges: Pledges,
     /// Most verifications under way at a time; beyond it priced routes answer 503.
     pub verify_in_flight: usize,
     /// Seconds a payment must stay valid when it arrives: the origin's time and the settlement's.

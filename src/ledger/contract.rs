@@ -1,5 +1,7 @@
 //! The contract's promises as tests, run against every implementation.
 
+pub(crate) mod lives;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use self::world::World;
 use crate::ledger::{Accounts as _, Filter, PaymentState};
 
 /// Runs in the usual test.
-const RUNS: u64 = 1_500;
+const RUNS: u64 = 1_000;
 /// When everything that goes wrong stops going wrong.
 const HEALED_AFTER: Duration = Duration::from_secs(90);
 /// When everything must have come to an end.
