@@ -29,6 +29,7 @@ mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
 mod readme;
+mod redelivery;
 mod release;
 mod replay;
 mod routing;
