@@ -15,12 +15,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("demo", &[]),
     ("scheme", &["x402", "clock"]),
     ("policy", &["x402"]),
-    ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
+    ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry", "chain"]),
     ("ledger", &["scheme", "x402", "clock", "secret"]),
     ("chain", &["x402", "clock", "secret", "scheme"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger", "chain"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
-    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "chain", "ledger", "proxy"]),
+    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "ledger", "chain", "proxy"]),
     ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 

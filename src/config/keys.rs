@@ -52,12 +52,15 @@ pub(super) const TABLES: &[&Table] = &[
     &TLS,
     &ADMIN,
     &LOG,
+    &LEDGER,
+    &REDELIVERY,
     &LIMITS,
     &CORS,
     &SANDBOX,
     &UPSTREAM_TABLE,
     &FACILITATOR_TABLE,
     &AUTH,
+    &SERVICE,
     &ASSET_TABLE,
     &CHAIN_TABLE,
 ];
@@ -86,12 +89,22 @@ const NETWORKS: Key = key("networks", TEXTS, "the same as `network`");
 const ASSET: Key = key("asset", TEXTS, "the tokens prices are paid in, such as \"USDC\"");
 const ASSETS: Key = key("assets", TEXTS, "the same as `asset`");
 const PAY_TO: Key = key("pay_to", "an address in quotes or a table of addresses", "who is paid");
-const FACILITATOR: Key = key("facilitator", TEXTS, "who verifies and settles payments");
+const FACILITATOR: Key = table(
+    "facilitator",
+    "text in quotes, a table, or a list of them",
+    "who verifies and settles payments",
+    &FACILITATOR_TABLE,
+);
 const SETTLE: Key = key("settle", TEXT, "\"before-response\" or \"before-request\"");
 const MAX_TIMEOUT: Key =
     key("max_timeout_seconds", NUMBER, "seconds a quote, and a payment made for it, may stay valid");
 const V1: Key =
     key("v1", "true, false or \"only\"", "whether clients of the first protocol generation can pay");
+const PAYMENT_IDENTIFIER: Key = key(
+    "payment_identifier",
+    TEXT,
+    "whether clients may or must name their requests: \"optional\", \"required\" or \"none\"",
+);
 const UPSTREAM: Key = key("upstream", TEXT, "the site behind the gateway");
 
 /// The top of the file.
@@ -117,17 +130,21 @@ pub(super) const TOP: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("v1_networks", LIST, "networks shown to clients of the first protocol generation"),
         key("allow_plaintext_secrets", BOOL, "whether secrets may stand in this file"),
         table("routes", "a list of [[routes]]", "what costs what", &ROUTE),
         table("listeners", "a list of [[listeners]]", "addresses clients connect to, with TLS", &LISTENER),
         table("admin", TABLE, "the operator's private address", &ADMIN),
         table("log", TABLE, "how the log is written", &LOG),
+        table("ledger", TABLE, "where payments are remembered", &LEDGER),
+        table("redelivery", TABLE, "when what was paid for may be fetched again", &REDELIVERY),
         table("limits", TABLE, "limits on clients", &LIMITS),
         table("cors", TABLE, "which web pages may read the gateway's own answers", &CORS),
         table("sandbox", TABLE, "the built-in facilitator that moves no money", &SANDBOX),
         named("upstreams", "sites behind the gateway, by name", &UPSTREAM_TABLE),
         named("facilitators", "who verifies and settles, by name", &FACILITATOR_TABLE),
+        table("facilitator_service", TABLE, "verifying and settling for other gateways", &SERVICE),
         named("chains", "nodes that are asked what became of payments, by network", &CHAIN_TABLE),
     ],
 };
@@ -157,6 +174,7 @@ pub(super) const ROUTE: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("description", TEXT, "what is sold, for people and agents"),
         key("mime_type", TEXT, "media type of what is sold"),
         key("service_name", TEXT, "the seller's name"),
@@ -231,6 +249,25 @@ pub(super) const LOG: Table = Table {
     ],
 };
 
+/// `[ledger]`
+pub(super) const LEDGER: Table = Table {
+    header: "[ledger]",
+    keys: &[
+        key("url", TEXT, "where it is: \"sqlite://FILE\" or \"postgres://…\""),
+        key("url_env", TEXT, "environment variable that says where it is"),
+        key("retention_days", NUMBER, "days a payment is remembered"),
+    ],
+};
+
+/// `[redelivery]`
+pub(super) const REDELIVERY: Table = Table {
+    header: "[redelivery]",
+    keys: &[
+        key("window_seconds", NUMBER, "seconds after settlement during which it may be fetched again"),
+        key("tries", NUMBER, "times it may be fetched again; 0: never"),
+    ],
+};
+
 /// `[limits]`
 pub(super) const LIMITS: Table = Table {
     header: "[limits]",
@@ -242,7 +279,8 @@ pub(super) const LIMITS: Table = Table {
         key("read_timeout_ms", NUMBER, "milliseconds between two reads from a client"),
         key("write_timeout_ms", NUMBER, "milliseconds for a write to a client"),
         key("min_body_rate", NUMBER, "bytes per second below which a body is given up; 0: no limit"),
-        key("max_claims", NUMBER, "payments remembered at a time"),
+        key("payer_in_flight", NUMBER, "payments of one payer under way at a time; 0: no limit"),
+        key("payer_in_flight_sum", TEXT, "their sum in one asset, such as \"$100\""),
         key("verify_in_flight", NUMBER, "verifications under way at a time"),
         key("shutdown_grace_seconds", NUMBER, "seconds requests get to finish at shutdown"),
         key("origin_time_seconds", NUMBER, "seconds a payment must stay valid when it arrives"),
@@ -282,6 +320,7 @@ pub(super) const UPSTREAM_TABLE: Table = Table {
 pub(super) const FACILITATOR_TABLE: Table = Table {
     header: "[facilitators.NAME]",
     keys: &[
+        key("kind", TEXT, "\"http\" or \"onchain\""),
         key("url", TEXT, "base URL of the facilitator"),
         key("ca_file", TEXT, "PEM file with the certificate authorities to trust"),
         key("insecure", BOOL, "whether http:// to another machine is allowed"),
@@ -289,6 +328,32 @@ pub(super) const FACILITATOR_TABLE: Table = Table {
         key("settle_timeout_ms", NUMBER, "milliseconds for a settlement"),
         key("supported_ttl_seconds", NUMBER, "seconds a list of supported payments counts as fresh"),
         table("auth", TABLE, "how the gateway identifies itself", &AUTH),
+        key("network", TEXT, "the network it settles on"),
+        key("rpc", TEXT, "URL of a node of the network"),
+        key("rpc_env", TEXT, "environment variable with the URL of a node"),
+        key("key", TEXT, "the key that pays for gas itself"),
+        key("key_env", TEXT, "environment variable with the key that pays for gas"),
+        key("key_file", TEXT, "file with the key that pays for gas"),
+        key("confirmations", NUMBER, "blocks a payment's transaction must be in and under"),
+        key("max_fee_gwei", "a number in quotes", "the most that is offered for gas, in gwei"),
+        key("gas_limit", NUMBER, "the most gas a settlement may use"),
+        key("low_balance", "an amount in quotes", "balance for gas below which the log warns"),
+        key("replace_after_seconds", NUMBER, "seconds after which a stuck transaction's fee is raised"),
+        key("wallet_factories", LIST, "contracts that may be called to deploy payers' wallets"),
+    ],
+};
+
+/// `[facilitator_service]`
+pub(super) const SERVICE: Table = Table {
+    header: "[facilitator_service]",
+    keys: &[
+        key("listen", TEXT, "IP address and port"),
+        key("facilitator", TEXT, "which facilitator is offered: one that settles on chain, or the sandbox"),
+        key("token", TEXT, "the token that callers show itself"),
+        key("token_env", TEXT, "environment variable with the token that callers show"),
+        key("token_file", TEXT, "file with the token that callers show"),
+        key("body_bytes", NUMBER, "bytes of a request's body"),
+        key("in_flight", NUMBER, "requests answered at a time"),
     ],
 };
 

@@ -15,12 +15,15 @@ mod diagnostic;
 mod facilitators;
 mod json;
 mod keys;
+mod ledger;
 mod listeners;
 mod offers;
+mod onchain;
 mod price;
 mod report;
 mod resource;
 mod routes;
+mod service;
 mod settings;
 mod source;
 mod suggest;
@@ -38,10 +41,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::chain::settings::ChainSettings;
-use crate::facilitator::settings::FacilitatorSettings;
-use crate::policy::RouteTable;
+use crate::facilitator::settings::{FacilitatorSettings, ServiceSettings};
+use crate::ledger::Redelivery;
+use crate::ledger::settings::{LedgerSettings, Pledges};
+use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
-use crate::x402::Money;
+use crate::x402::{Asset, Money};
 
 pub use compile::parse;
 pub use diagnostic::{Diagnostic, Severity, count};
@@ -63,14 +68,22 @@ pub struct Config {
     /// Which facilitators stand in for each other, in order: indexes into `facilitators`;
     /// [`crate::policy::FacilitatorId`] is an index into this list.
     pub facilitator_groups: Vec<Vec<usize>>,
+    /// Which facilitator is offered to others, and how.
+    pub facilitator_service: Option<(FacilitatorId, ServiceSettings)>,
     /// Chains that can be asked what became of payments, each once.
     pub chains: Vec<ChainSettings>,
+    /// Tokens the file declares.
+    pub assets: Vec<Asset>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.
     pub limits: Limits,
-    /// Most payments remembered at a time; beyond it priced routes answer 503.
-    pub max_claims: usize,
+    /// Where payments are remembered, and for how long.
+    pub ledger: LedgerSettings,
+    /// When what was paid for may be fetched again.
+    pub redelivery: Redelivery,
+    /// What one payer may have pledged at a time.
+    pub pledges: Pledges,
     /// Most verifications under way at a time; beyond it priced routes answer 503.
     pub verify_in_flight: usize,
     /// Seconds a payment must stay valid when it arrives: the origin's time and the settlement's.

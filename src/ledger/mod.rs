@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod machine;
+#[cfg(test)]
 mod model;
 mod open;
 mod postgres;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
+#[cfg(test)]
 pub(crate) use model::ModelLedger;
 pub use open::{OpenError, open, read};
 pub use record::{

@@ -69,6 +69,15 @@ fn files_that_are_no_ledgers_are_refused_and_left_as_they_are() {
     assert!(!named("foreign-wal").exists());
 }
 
+#[test]
+fn a_folder_that_cannot_be_written_is_told() {
+    // Nobody can create files there, not even root.
+    let refused = refusal(Path::new("/sys/tollgate.db"));
+    assert!(refused.starts_with("cannot create /sys/tollgate.db.lock: "), "{refused}");
+    let told = ["permission denied; the ledger's folder", "on a file system that is mounted read-only"];
+    assert!(told.iter().any(|words| refused.contains(words)), "{refused}");
+}
+
 #[tokio::test]
 async fn an_empty_file_becomes_a_ledger() {
     let folder = Folder::new();
