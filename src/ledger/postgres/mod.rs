@@ -88,7 +88,7 @@ impl PostgresLedger {
     }
 
     fn writer(&self, id: PaymentId) -> &mpsc::Sender<Asked> {
-        &self.writers[usize::from(id.0.0[0]) % self.writers.len()]
+        &self.writers[usize::from(id.0.0[31]) % self.writers.len()]
     }
 }
 

@@ -109,17 +109,17 @@ impl Writer {
             let cause = cause.clone();
             return self.refuse(batch, &cause);
         }
-        let Err((batch, trouble)) = self.try_write(batch).await else { return };
-        // One that the database refuses must not keep the others from being written.
-        if trouble.worth() == Worth::Data && batch.len() > 1 {
-            for asked in batch {
-                if let Err((asked, trouble)) = self.try_write(vec![asked]).await {
-                    self.refuse(asked, trouble.cause());
-                }
+        let mut rest = vec![batch];
+        while let Some(batch) = rest.pop() {
+            let Err((mut batch, trouble)) = self.try_write(batch).await else { continue };
+            if trouble.worth() == Worth::Data && batch.len() > 1 {
+                // A step that the database refuses must not keep the others from being written.
+                rest.push(batch.split_off(batch.len() / 2));
+                rest.push(batch);
+            } else {
+                self.refuse(batch, trouble.cause());
             }
-            return;
         }
-        self.refuse(batch, trouble.cause());
     }
 
     /// Writes a batch and answers it, or gives it back.
