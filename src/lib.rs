@@ -16,6 +16,7 @@
 //! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
 //! | [`facilitator`] | who verifies and settles: the contract, HTTP, sandbox, fail-over | `x402`, `clock`, `secret`, `scheme`, `telemetry` |
 //! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock` |
+//! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
 //! | [`proxy`] | the only module that knows Pingora | `payment`, `policy`, `x402`, `telemetry` |
 //! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator` and `proxy` |
@@ -78,6 +79,7 @@
 //! | one request | `proxy::context` | – |
 
 pub mod admin;
+pub mod chain;
 pub mod cli;
 pub mod clock;
 pub mod config;

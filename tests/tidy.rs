@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("policy", &["x402"]),
     ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
     ("ledger", &["scheme", "x402", "clock"]),
+    ("chain", &["x402", "clock", "secret", "scheme"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
     ("config", &["x402", "scheme", "policy", "secret", "facilitator", "proxy"]),

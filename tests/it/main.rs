@@ -10,6 +10,7 @@ mod authorizations;
 mod availability;
 mod browser_page;
 mod bypasses;
+mod chain;
 mod compliance;
 mod cors;
 mod credentials;

@@ -1,5 +1,6 @@
 //! What the tests share: a gateway process, servers that act as scripted, a raw client, a payer.
 
+pub mod anvil;
 pub mod client;
 pub mod connection;
 pub mod facilitator;
