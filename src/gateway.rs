@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
 use crate::ledger::{Ledger, ModelLedger, Redelivery};
-use crate::payment::{Gate, GateParts, OfferBook, Pledges};
+use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
 use crate::telemetry::Metrics;
@@ -101,6 +101,7 @@ impl Gateway {
         let gate = Gate::new(GateParts {
             offers,
             facilitators,
+            chains: Chains::default(),
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),

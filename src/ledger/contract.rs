@@ -47,6 +47,7 @@ pub(crate) fn response() -> SettleResponse {
 pub(crate) fn claim(byte: u8) -> NewClaim {
     NewClaim {
         id: PaymentId(B256::repeat_byte(byte)),
+        grant: u64::from(byte),
         expires: Some(UnixSeconds(5_000)),
         request: B256::repeat_byte(0xaa),
         repeatable: true,
@@ -115,6 +116,7 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     an_unresolved_payment_is_kept_driven_by_one_and_owed_when_it_was_settled(&new().await).await;
     a_payer_who_asks_hurries_an_unresolved_payment(&new().await).await;
     steps_out_of_order_change_nothing(&new().await).await;
+    a_claim_whose_answer_was_lost_is_undone_and_no_other(&new().await).await;
     an_identifier_stands_for_one_request(&new().await).await;
     a_payer_can_pledge_only_so_much(&new().await).await;
     a_transaction_that_must_be_unique_settles_one_payment(&new().await).await;
@@ -286,7 +288,7 @@ async fn a_payer_who_asks_hurries_an_unresolved_payment<S: Store>(store: &S) {
 
 async fn steps_out_of_order_change_nothing<S: Store>(store: &S) {
     let ledger = store.open().await;
-    let unknown = ClaimToken { id: claim(9).id, attempt: 1 };
+    let unknown = ClaimToken { id: claim(9).id, attempt: 1, grant: 9 };
     let absent = LedgerError::WrongState { id: unknown.id, wanted: "settling", found: None };
     assert_eq!(ledger.settling(unknown, REQUEST, false, NOW).await, Err(absent));
     assert!(ledger.release(unknown, None, NOW).await.is_err());
@@ -296,6 +298,32 @@ async fn steps_out_of_order_change_nothing<S: Store>(store: &S) {
     assert!(ledger.declined(token, "", NOW).await.is_err());
     assert!(ledger.delivered(token, DeliveryEnd::Complete, NOW).await.is_err());
     assert_eq!(state(&ledger, &claim(1)).await, Some(PaymentState::Claimed));
+}
+
+async fn a_claim_whose_answer_was_lost_is_undone_and_no_other<S: Store>(store: &S) {
+    let ledger = store.open().await;
+    let granted = |byte: u8, grant: u64| NewClaim { grant, ..claim(byte) };
+    ledger.claim(&granted(1, 7), NOW).await.unwrap();
+    ledger.recant(&granted(1, 8), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(1)).await, Some(PaymentState::Claimed), "another's claim");
+    ledger.recant(&granted(1, 7), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(1)).await, None);
+    ledger.recant(&granted(1, 7), NOW).await.unwrap();
+
+    let token = settling(&ledger, &claim(2)).await;
+    ledger.recant(&claim(2), NOW).await.unwrap();
+    assert_eq!(state(&ledger, &claim(2)).await, Some(PaymentState::Settling), "it is past that");
+    ledger.settled(token, settlement(false), NOW).await.unwrap();
+    assert!(is_owed(&ledger.claim(&granted(2, 7), NOW).await.unwrap()));
+    ledger.recant(&granted(2, 8), NOW).await.unwrap();
+    assert_eq!(ledger.claim(&claim(2), NOW).await, Ok(held(PaymentState::Settled, true, true)));
+    ledger.recant(&granted(2, 7), NOW).await.unwrap();
+    let again = ledger.claim(&granted(2, 9), NOW.plus(9_000)).await.unwrap();
+    let Claimed::Owed { token, .. } = again else { panic!("{again:?}") };
+    // A delivery ends itself alone.
+    let other = ClaimToken { grant: 7, ..token };
+    assert!(ledger.delivered(other, DeliveryEnd::Complete, NOW).await.is_err());
+    ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
 }
 
 async fn an_identifier_stands_for_one_request<S: Store>(store: &S) {
@@ -404,7 +432,7 @@ async fn what_a_dead_gateway_held_is_taken_over<S: Store>(store: &S) {
     due.sort();
     assert_eq!(due, [claim(2).id, claim(4).id]);
     assert!(is_owed(&ledger.claim(&claim(3), NOW).await.unwrap()), "its delivery broke off");
-    let late = ClaimToken { id: claim(2).id, attempt: 1 };
+    let late = ClaimToken { id: claim(2).id, attempt: 1, grant: 2 };
     assert_eq!(ledger.settled(late, settlement(true), NOW).await, Ok(Recorded::Deliver));
 }
 

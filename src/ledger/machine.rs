@@ -55,6 +55,7 @@ pub(super) fn decide(
             let (change, claimed) = decide_claim(claim, record, beside, moment);
             Ok((change, Answer::Claimed(claimed)))
         }
+        Step::Recant(claim) => Ok((recant(claim, record, beside, moment), Answer::Done)),
         Step::Release { token, reason } => {
             let record = held(record, *token, "released", &[PaymentState::Claimed], Some(moment.me))?;
             Ok((release(record, reason.as_deref(), moment.now), Answer::Done))
@@ -78,7 +79,8 @@ pub(super) fn decide(
             ];
             let record = held(record, *token, "settled", &known, None)?;
             let used = *unique_transaction && beside.transaction_used;
-            let (change, recorded) = settle(record, response, *deliver, used, moment);
+            let deliver = deliver.then_some(token.grant);
+            let (change, recorded) = settle(record, response, deliver, used, moment);
             Ok((change, Answer::Recorded(recorded)))
         }
         Step::Declined { token, reason } => {
@@ -92,6 +94,8 @@ pub(super) fn decide(
             Ok((Change::Put(leave_open(record, reason, transaction, *next_try, moment.now)), Answer::Done))
         }
         Step::Delivered { token, end } => {
+            let mut record = record;
+            record = record.filter(|record| record.grant == token.grant);
             let record = held(record, *token, "delivered", &[PaymentState::Settled], Some(moment.me))?;
             Ok((Change::Put(end_delivery(record, *end, moment.now)), Answer::Done))
         }
@@ -161,6 +165,7 @@ fn decide_claim(
         reason: String::new(),
         deliveries: 0,
         owner: Some(moment.me),
+        grant: claim.grant,
         tries: 0,
         tried_at: None,
         next_try: None,
@@ -189,7 +194,7 @@ fn present(mut record: Box<PaymentRecord>, claim: &NewClaim, moment: Moment) -> 
         if let Some(response) = record.response.clone() {
             record = moved(record, PaymentState::Settled, moment.now);
             record.deliveries = record.deliveries.saturating_add(1);
-            record.owner = Some(moment.me);
+            (record.owner, record.grant) = (Some(moment.me), claim.grant);
             let token = record.token();
             return (Change::Put(record), Claimed::Owed { token, response });
         }
@@ -227,6 +232,19 @@ fn may_deliver_again(record: &PaymentRecord, claim: &NewClaim, now: UnixSeconds)
     }
 }
 
+/// Gives back whatever exactly this claim was granted: the payment, or a delivery that is owed.
+fn recant(claim: &NewClaim, record: Option<PaymentRecord>, beside: Beside, moment: Moment) -> Change {
+    let granted = |record: &PaymentRecord| record.owner == Some(moment.me) && record.grant == claim.grant;
+    let own = record.filter(granted).map(Box::new);
+    match own.or_else(|| beside.same_identifier.filter(|same| granted(same))) {
+        Some(record) if record.state == PaymentState::Claimed => release(record, None, moment.now),
+        Some(record) if record.state == PaymentState::Settled => {
+            Change::Put(end_delivery(record, DeliveryEnd::NotBegun, moment.now))
+        }
+        _ => Change::None,
+    }
+}
+
 fn release(record: Box<PaymentRecord>, reason: Option<&str>, now: UnixSeconds) -> Change {
     // An earlier attempt was recorded: the count goes on, so that its token stays worthless.
     if reason.is_none() && record.attempt == 1 {
@@ -241,12 +259,12 @@ fn release(record: Box<PaymentRecord>, reason: Option<&str>, now: UnixSeconds) -
 fn settle(
     record: Box<PaymentRecord>,
     response: &SettleResponse,
-    deliver: bool,
+    deliver: Option<u64>,
     transaction_used: bool,
     moment: Moment,
 ) -> (Change, Recorded) {
     let was_settled = matches!(record.state, PaymentState::Settled | PaymentState::Delivered);
-    if was_settled && (!deliver || record.deliveries > 0) {
+    if was_settled && (deliver.is_none() || record.deliveries > 0) {
         return (Change::None, Recorded::Taken);
     }
     if transaction_used {
@@ -262,9 +280,16 @@ fn settle(
         record.request = None;
         record.next_try = None;
     }
-    record.owner = deliver.then_some(moment.me);
-    record.deliveries = u32::from(deliver);
-    (Change::Put(record), if deliver { Recorded::Deliver } else { Recorded::Owed })
+    match deliver {
+        Some(grant) => {
+            (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
+            (Change::Put(record), Recorded::Deliver)
+        }
+        None => {
+            (record.owner, record.deliveries) = (None, 0);
+            (Change::Put(record), Recorded::Owed)
+        }
+    }
 }
 
 fn decline(record: Box<PaymentRecord>, reason: &str, now: UnixSeconds) -> Box<PaymentRecord> {

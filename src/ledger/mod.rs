@@ -141,6 +141,12 @@ pub trait Ledger: Accounts {
     /// [`LedgerError::Unavailable`].
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError>;
 
+    /// Undoes a claim whose answer was lost: what it may have been granted is given back.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError>;
+
     /// Gives a claimed payment back. With a reason it is recorded as released; without one it leaves
     /// no trace, so that what was never verified cannot fill the books.
     ///

@@ -1,7 +1,7 @@
 //! The ledger as a map: what the others must behave like, and the one for simulations, where nothing
 //! may depend on threads or disks. It forgets with the process.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(crate) struct ModelLedger {
 
 #[derive(Debug, Default)]
 struct Shared {
-    records: HashMap<PaymentId, PaymentRecord>,
+    records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
     gone: HashSet<i64>,
     /// What every call says while it is set.
@@ -70,7 +70,7 @@ impl Shared {
     fn beside(&self, step: &Step, record: Option<&PaymentRecord>) -> Beside {
         let mut beside = Beside::default();
         match step {
-            Step::Claim(claim) => {
+            Step::Claim(claim) | Step::Recant(claim) => {
                 let is_other = |found: &&PaymentRecord| found.id != claim.id;
                 beside.same_identifier = claim.identifier.and_then(|identifier| {
                     let mut others = self.records.values().filter(is_other);

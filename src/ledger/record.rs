@@ -60,6 +60,8 @@ pub struct Redelivery {
 pub struct NewClaim {
     /// Identity of the payment.
     pub id: PaymentId,
+    /// A number that this gateway uses for no other claim.
+    pub grant: u64,
     /// From when on the payment can no longer be settled; `None`: never.
     pub expires: Option<UnixSeconds>,
     /// What it buys: a hash over method, URL and terms. HEAD counts as GET.
@@ -86,6 +88,9 @@ pub struct ClaimToken {
     pub id: PaymentId,
     /// Which time it is claimed, counted from 1.
     pub attempt: u32,
+    /// The claim that was granted ([`NewClaim::grant`]): of two deliveries of one payment each ends
+    /// only its own.
+    pub grant: u64,
 }
 
 /// The life of a payment.
@@ -288,6 +293,8 @@ pub struct PaymentRecord {
     pub deliveries: u32,
     /// The gateway that holds the claim, settles, drives or delivers; `None`: none does.
     pub owner: Option<GatewayId>,
+    /// The owner's claim ([`NewClaim::grant`]).
+    pub grant: u64,
     /// Times it was driven while unresolved.
     pub tries: u32,
     /// When it was last driven.
@@ -310,6 +317,6 @@ impl PaymentRecord {
     /// The claim as its holder names it.
     #[must_use]
     pub const fn token(&self) -> ClaimToken {
-        ClaimToken { id: self.id, attempt: self.attempt }
+        ClaimToken { id: self.id, attempt: self.attempt, grant: self.grant }
     }
 }

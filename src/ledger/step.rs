@@ -17,6 +17,7 @@ use crate::x402::SettleResponse;
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Claim(Box<NewClaim>),
+    Recant(Box<NewClaim>),
     Release { token: ClaimToken, reason: Option<String> },
     Settling { token: ClaimToken, request: String, unique_transaction: bool },
     Settled { token: ClaimToken, response: Box<SettleResponse>, deliver: bool, unique_transaction: bool },
@@ -37,7 +38,7 @@ impl Step {
     /// The payment it is about.
     pub(super) fn id(&self) -> PaymentId {
         match self {
-            Self::Claim(claim) => claim.id,
+            Self::Claim(claim) | Self::Recant(claim) => claim.id,
             Self::Release { token, .. }
             | Self::Settling { token, .. }
             | Self::Settled { token, .. }
@@ -54,7 +55,7 @@ impl Step {
             | Self::Settled { .. }
             | Self::Declined { .. }
             | Self::Unresolved { .. } => true,
-            Self::Claim(_) | Self::Release { .. } | Self::Delivered { .. } => false,
+            Self::Claim(_) | Self::Recant(_) | Self::Release { .. } | Self::Delivered { .. } => false,
         }
     }
 }
@@ -87,6 +88,10 @@ impl<T: Steps> Ledger for T {
             Answer::Claimed(claimed) => Ok(claimed),
             Answer::Recorded(_) | Answer::Done => Err(misfit()),
         }
+    }
+
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(Step::Recant(Box::new(claim.clone())), now).await.map(drop)
     }
 
     async fn release(

@@ -1,6 +1,7 @@
 //! From an understood payment to a claim on it.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use alloy_primitives::{B256, Keccak256};
 
@@ -81,7 +82,14 @@ impl Shared {
             (terms.facilitator, authorization.malleable, authorization.payer);
         let task = self.runtime.spawn(async move {
             let shared = under_way.shared();
-            let claimed = shared.ledger.claim(&new, shared.clock.now()).await?;
+            let claimed = match shared.ledger.claim(&new, shared.clock.now()).await {
+                Ok(claimed) => claimed,
+                Err(error) => {
+                    // It may have been granted all the same, and nobody would ever give it back.
+                    shared.recant_in_background(new);
+                    return Err(error.into());
+                }
+            };
             let holder = Holder { shared, facilitator, version, malleable, payer };
             holder.answer(claimed, request)
         });
@@ -105,6 +113,7 @@ impl Shared {
         let sum = self.pledges.sum.as_ref().and_then(|sum| sum.to_atomic(terms.decimals).ok());
         NewClaim {
             id: authorization.id,
+            grant: self.grants.fetch_add(1, Ordering::Relaxed),
             expires: authorization.expires,
             request: purchase.hash(required),
             repeatable: purchase.is_repeatable(),
@@ -156,7 +165,7 @@ impl Holder<'_> {
                 Ok(Admission::Paid(permit, SettleWhen::BeforeResponse))
             }
             Claimed::Owed { token, response } => {
-                let delivery = Delivery::begin(self.shared, token);
+                let delivery = Delivery::new(self.shared, token);
                 let mut response = *response;
                 response.payer = response.payer.or(self.payer);
                 let receipt = Receipt { version: self.version, response, delivery };

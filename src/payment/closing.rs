@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::gate::Shared;
 use crate::clock::UnixSeconds;
-use crate::ledger::{ClaimToken, DeliveryEnd, LedgerError, Settlement};
+use crate::ledger::{ClaimToken, DeliveryEnd, LedgerError, NewClaim, Settlement};
 use crate::x402::SettleResponse;
 
 /// The first wait before a step is told again, doubled each time.
@@ -86,6 +86,18 @@ impl Shared {
         });
     }
 
+    /// Undoes a claim that was not answered, for as long as the ledger is away.
+    pub(super) fn recant_in_background(self: &Arc<Self>, claim: NewClaim) {
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            let mut wait = RETRY_FIRST;
+            while shared.ledger.recant(&claim, shared.clock.now()).await.is_err() {
+                tokio::time::sleep(wait).await;
+                wait = (wait * 2).min(RETRY_MAX);
+            }
+        });
+    }
+
     fn is_worth_repeating(&self, token: ClaimToken, closing: &Closing, error: &LedgerError) -> bool {
         match (error, closing) {
             (LedgerError::Unavailable(_), _) => {
@@ -119,7 +131,12 @@ impl Shared {
             Closing::Settled { response, unique_transaction } => {
                 let settlement =
                     Settlement { response, deliver: false, unique_transaction: *unique_transaction };
-                ledger.settled(token, settlement, now).await.map(drop)
+                ledger.settled(token, settlement, now).await?;
+                // It may have been recorded before, with a delivery that never began.
+                match ledger.delivered(token, DeliveryEnd::NotBegun, now).await {
+                    Err(LedgerError::WrongState { .. }) => Ok(()),
+                    known => known,
+                }
             }
             Closing::Unresolved { reason, transaction, next_try } => {
                 ledger.unresolved(token, reason, transaction, *next_try, now).await

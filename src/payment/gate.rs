@@ -1,18 +1,19 @@
 //! The gate: whether a request may pass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::chains::Chains;
 use super::challenge::Resource;
 use super::claim::{Claim, Purchase};
 use super::offers::{LiveAccept, LiveOffer, OfferBook};
 use super::permit::Permit;
 use super::refusal::Refusal;
 use super::settle::{self, Receipt};
-use crate::clock::Clock;
+use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::Facilitator;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, SettleWhen};
@@ -35,6 +36,8 @@ pub struct GateParts {
     pub offers: Arc<OfferBook>,
     /// Facilitators, by [`FacilitatorId`].
     pub facilitators: Vec<Arc<dyn Facilitator>>,
+    /// Chains that can be asked.
+    pub chains: Chains,
     /// What makes payments single-use and remembers them.
     pub ledger: Arc<dyn Ledger>,
     /// The time.
@@ -58,6 +61,7 @@ pub struct Gate(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) offers: Arc<OfferBook>,
     pub(super) facilitators: Vec<Arc<dyn Facilitator>>,
+    pub(super) chains: Chains,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) runtime: tokio::runtime::Handle,
@@ -66,6 +70,8 @@ pub(super) struct Shared {
     pub(super) pledges: Pledges,
     pub(super) redelivery: Redelivery,
     pub(super) under_way: AtomicUsize,
+    /// Numbers of claims.
+    pub(super) grants: AtomicU64,
 }
 
 /// A payment header of a request.
@@ -101,6 +107,9 @@ pub struct Owed {
     pub receipt: Receipt,
 }
 
+/// Beside the validity of an offer: how long ago somebody else may have submitted a payment.
+const SUBMITTED_WITHIN_SECONDS: u64 = 60;
+
 /// Facilitators that are busy or not known yet are worth asking again this soon.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(2);
 
@@ -111,6 +120,7 @@ impl Gate {
         Self(Arc::new(Shared {
             offers: parts.offers,
             facilitators: parts.facilitators,
+            chains: parts.chains,
             ledger: parts.ledger,
             clock: parts.clock,
             runtime: parts.runtime,
@@ -119,6 +129,7 @@ impl Gate {
             pledges: parts.pledges,
             redelivery: parts.redelivery,
             under_way: AtomicUsize::new(0),
+            grants: AtomicU64::new(0),
         }))
     }
 
@@ -197,11 +208,35 @@ impl Gate {
             SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, offer.settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
                 Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), offer.settle)),
+                Err(Refusal::Invalid { reason, .. }) if settle::speaks_of_use(reason.as_str()) => {
+                    self.admit_used(permit, reason).await
+                }
                 Err(refusal) => {
                     self.release(permit, "it was not verified").await;
                     Err(refusal)
                 }
             },
+        }
+    }
+
+    /// The authorization is spent. Whoever submitted it, if the money reached the payee its payer is
+    /// owed one delivery.
+    async fn admit_used(&self, permit: Permit, reason: Reason) -> Result<Admission, Refusal> {
+        let terms = permit.requirements();
+        let window = terms.max_timeout_seconds.saturating_add(SUBMITTED_WITHIN_SECONDS);
+        let since = UnixSeconds(self.0.clock.now().0.saturating_sub(window));
+        match self.0.chains.paid_by_others(&permit.request, since).await {
+            Some(response) => {
+                let (id, requirements) = (permit.id(), terms.clone());
+                tracing::info!(payment = %id, transaction = %response.transaction, "somebody else submitted a payment");
+                let receipt = settle::recognise(permit, response).await?;
+                Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))
+            }
+            None => {
+                let payer = permit.payer.clone();
+                self.release(permit, reason.as_str()).await;
+                Err(Refusal::Invalid { reason, payer })
+            }
         }
     }
 

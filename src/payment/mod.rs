@@ -4,6 +4,7 @@
 //! its claim back. The world is reached through the contracts of `facilitator` and `ledger` and
 //! through a [`Clock`](crate::clock::Clock).
 
+mod chains;
 mod challenge;
 mod claim;
 mod closing;
@@ -14,9 +15,12 @@ mod permit;
 mod refusal;
 mod settle;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 mod upkeep;
 
+pub use chains::Chains;
 pub use challenge::{Challenge, Resource};
 pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader, Pledges};
 pub use offers::{LiveAccept, LiveOffer, OfferBook};

@@ -88,17 +88,24 @@ impl Drop for Permit {
 }
 
 /// A delivery of something that is paid for. Dropped without [`end`](Self::end), it counts as broken
-/// off, and may be fetched again within the configured bounds.
+/// off once it has begun, and may be fetched again within the configured bounds; before that nothing
+/// was lost.
 #[must_use = "a delivery that is dropped counts as broken off"]
 pub struct Delivery {
     shared: Arc<Shared>,
     token: ClaimToken,
+    begun: bool,
     ended: bool,
 }
 
 impl Delivery {
-    pub(super) fn begin(shared: &Arc<Shared>, token: ClaimToken) -> Self {
-        Self { shared: Arc::clone(shared), token, ended: false }
+    pub(super) fn new(shared: &Arc<Shared>, token: ClaimToken) -> Self {
+        Self { shared: Arc::clone(shared), token, begun: false, ended: false }
+    }
+
+    /// The answer begins to be sent.
+    pub const fn begins(&mut self) {
+        self.begun = true;
     }
 
     /// Records how it ended.
@@ -121,6 +128,6 @@ impl std::fmt::Debug for Delivery {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.record(DeliveryEnd::BrokenOff);
+        self.record(if self.begun { DeliveryEnd::BrokenOff } else { DeliveryEnd::NotBegun });
     }
 }

@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinHandle;
+
 use super::closing::{Closing, UnderWay};
 use super::gate::Shared;
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
+use crate::clock::UnixSeconds;
 use crate::facilitator::{SettleOutcome, Unavailable};
 use crate::ledger::{ClaimToken, Recorded, Settlement};
 use crate::policy::FacilitatorId;
@@ -43,25 +46,34 @@ const FAILED_ON_CHAIN: [&str; 3] = ["revert", "invalid_transaction_state", "tran
 /// Seconds until an unresolved payment is first driven.
 const FIRST_DRIVE_SECONDS: u64 = 1;
 
-pub(super) async fn settle(mut permit: Permit) -> Result<Receipt, Refusal> {
+/// Settles a permit's payment.
+pub(super) async fn settle(permit: Permit) -> Result<Receipt, Refusal> {
     let shared = Arc::clone(&permit.shared);
     let (token, payer) = (permit.token, permit.payer.clone());
-    let job = Job {
-        token,
-        version: permit.version,
-        facilitator: permit.facilitator,
-        request: Arc::clone(&permit.request),
-        unique_transaction: permit.malleable,
-        under_way: UnderWay::begin(&shared),
-    };
-    permit.handed_over = true;
-    let task = shared.runtime.spawn(job.drive());
+    let task = shared.runtime.spawn(Job::take(permit).drive(None));
+    finish(&shared, token, payer, task).await
+}
+
+/// Records a permit's payment as settled by somebody else.
+pub(super) async fn recognise(permit: Permit, response: SettleResponse) -> Result<Receipt, Refusal> {
+    let shared = Arc::clone(&permit.shared);
+    let (token, payer) = (permit.token, permit.payer.clone());
+    let task = shared.runtime.spawn(Job::take(permit).drive(Some(response)));
+    finish(&shared, token, payer, task).await
+}
+
+async fn finish(
+    shared: &Arc<Shared>,
+    token: ClaimToken,
+    payer: Option<String>,
+    task: JoinHandle<Result<Receipt, Refusal>>,
+) -> Result<Receipt, Refusal> {
     let mut receipt = match task.await {
         Ok(result) => result?,
         // The task was lost, by a panic or a shutdown; what it had asked for is not known.
         Err(lost) => {
             tracing::error!(payment = %token.id, %lost, "the settlement task was lost");
-            let closing = left_open(&shared, "the settlement task was lost", "");
+            let closing = left_open(shared, "the settlement task was lost", "");
             let _ = shared.close_in_background(token, closing).await;
             return Err(Refusal::Unresolved);
         }
@@ -83,7 +95,21 @@ struct Job {
 }
 
 impl Job {
-    async fn drive(self) -> Result<Receipt, Refusal> {
+    /// Takes a permit's responsibility for its claim.
+    fn take(mut permit: Permit) -> Self {
+        permit.handed_over = true;
+        Self {
+            token: permit.token,
+            version: permit.version,
+            facilitator: permit.facilitator,
+            request: Arc::clone(&permit.request),
+            unique_transaction: permit.malleable,
+            under_way: UnderWay::begin(&permit.shared),
+        }
+    }
+
+    /// Settles, unless it is known what a settlement would answer.
+    async fn drive(self, known: Option<SettleResponse>) -> Result<Receipt, Refusal> {
         let shared = self.under_way.shared();
         let (token, now) = (self.token, shared.clock.now());
         let stored = self.request.to_stored();
@@ -91,15 +117,26 @@ impl Job {
             shared.close(token, Closing::Abandoned { reason: error.to_string() }).await;
             return Err(error.into());
         }
+        if let Some(response) = known {
+            return self.deliver(shared, response).await;
+        }
         let outcome = ask(shared.facilitator(self.facilitator), &self.request).await;
-        self.conclude(shared, outcome).await
+        self.conclude(shared, outcome, now).await
     }
 
-    async fn conclude(&self, shared: &Arc<Shared>, outcome: SettleOutcome) -> Result<Receipt, Refusal> {
+    async fn conclude(
+        &self,
+        shared: &Arc<Shared>,
+        outcome: SettleOutcome,
+        since: UnixSeconds,
+    ) -> Result<Receipt, Refusal> {
         let token = self.token;
         match outcome {
             SettleOutcome::Settled(response) => self.deliver(shared, response).await,
             SettleOutcome::Declined(response) if is_undecided(&response) => {
+                if let Some(paid) = shared.chains.paid_by_others(&self.request, since).await {
+                    return self.deliver(shared, paid).await;
+                }
                 let reason = response.error_reason.as_deref().unwrap_or_default();
                 tracing::warn!(
                     payment = %token.id, reason, transaction = %response.transaction,
@@ -139,7 +176,7 @@ impl Job {
         let settlement = Settlement { response: &response, deliver: true, unique_transaction };
         match shared.ledger.settled(token, settlement, shared.clock.now()).await {
             Ok(Recorded::Deliver) => {
-                let delivery = Delivery::begin(shared, token);
+                let delivery = Delivery::new(shared, token);
                 Ok(Receipt { version: self.version, response, delivery })
             }
             Ok(Recorded::Taken | Recorded::Owed | Recorded::TransactionUsed) => Err(Refusal::AlreadyUsed),

@@ -22,7 +22,7 @@ use crate::x402::{
     Version, header,
 };
 
-const ORIGIN: &str = "https://shop.example";
+pub(super) const ORIGIN: &str = "https://shop.example";
 
 struct FixedClock;
 
@@ -94,7 +94,7 @@ impl Facilitator for Scripted {
     }
 }
 
-fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
+pub(super) fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
     let kind = |version: &Version| SupportedKind {
         version: *version,
         scheme: "exact".into(),
@@ -125,7 +125,8 @@ fn shop(versions: &[Version], settle: SettleWhen) -> Shop {
     shop_for(terms(), supported(versions, &json!({})), settle)
 }
 
-fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: SettleWhen) -> Shop {
+/// A table in which everything costs the same.
+pub(super) fn priced_route(terms: PaymentRequirements, settle: SettleWhen) -> (Arc<RouteTable>, Arc<Route>) {
     let route = Route {
         name: "articles".into(),
         hosts: vec![],
@@ -138,6 +139,11 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
     };
     let table = Arc::new(RouteTable::new(vec![], route));
     let route = Arc::clone(table.default());
+    (table, route)
+}
+
+fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: SettleWhen) -> Shop {
+    let (table, route) = priced_route(terms, settle);
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported);
     let ledger = ModelLedger::new();
@@ -145,6 +151,7 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
     let gate = Gate::new(GateParts {
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
+        chains: super::Chains::default(),
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
         runtime: tokio::runtime::Handle::current(),

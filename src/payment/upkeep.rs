@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::chains;
 use super::closing::{Closing, UnderWay};
 use super::gate::{Gate, Shared};
 use super::settle::{ask, failed_on_chain};
+use crate::chain::Finding;
 use crate::facilitator::SettleOutcome;
 use crate::ledger::{LedgerError, TakenOver, Unresolved};
 use crate::x402::SettleResponse;
@@ -138,7 +140,25 @@ fn back_off(tries: u32) -> u64 {
     2_u64.checked_shl(tries.min(32)).unwrap_or(BACK_OFF_MAX).min(BACK_OFF_MAX)
 }
 
+/// Asks the chain, which cannot lie, and the facilitator where the payment is still open.
 async fn find_out(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
+    match shared.chains.look(request, payment.settling_at, &payment.transaction).await {
+        Some(Ok(Finding::Paid { transaction, payer })) => {
+            Found::Settled(Box::new(chains::settled(request, transaction, payer)))
+        }
+        Some(Ok(Finding::Spent { .. })) => {
+            Found::Declined("the authorization was cancelled or spent otherwise".to_owned())
+        }
+        Some(Ok(Finding::Expired)) => Found::Declined("the authorization ran out unused".to_owned()),
+        Some(Ok(Finding::Open)) | None => ask_again(shared, payment, request).await,
+        Some(Err(error)) => {
+            tracing::warn!(payment = %payment.token.id, %error, "a chain could not be asked about a payment");
+            ask_again(shared, payment, request).await
+        }
+    }
+}
+
+async fn ask_again(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
     let nothing = |reason: String| Found::Nothing(reason, String::new());
     let facilitator = shared.facilitators.iter().find(|one| one.name() == payment.facilitator);
     let Some(facilitator) = facilitator else {

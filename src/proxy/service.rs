@@ -187,7 +187,10 @@ impl ProxyHttp for Paywall {
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             headers::append(response, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
         }
-        if let Payment::Settled(settled) = &ctx.payment {
+        if let Payment::Settled(settled) = &mut ctx.payment {
+            if is_success(response) {
+                settled.receipt.delivery.begins();
+            }
             let version = settled.receipt.version;
             let value = settled.receipt.response.header_value(version);
             response.insert_header(version.response_header(), value)?;

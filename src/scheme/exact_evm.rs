@@ -9,7 +9,7 @@ use super::evm::{
     EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint, read_word,
     saturating_seconds,
 };
-use super::{Authorization, Moment, Scheme, permit2};
+use super::{Authorization, Moment, OnChain, Scheme, permit2};
 use crate::x402::{Network, PaymentRequirements, Reason};
 
 sol! {
@@ -67,19 +67,65 @@ impl Scheme for ExactEvm {
         moment: Moment,
     ) -> Result<Authorization, Reason> {
         let terms = EvmTerms::read(requirements)?;
-        let method = requirements.extra.get("assetTransferMethod").and_then(Value::as_str);
-        // Facilitators tell the method by the payload's shape: it must have the offered one's alone.
-        let has_other =
-            |own: &str| METHOD_MEMBERS.iter().any(|name| *name != own && payload.contains_key(*name));
-        match method {
-            None | Some("eip3009") if !has_other("authorization") => inspect_eip3009(&terms, payload, moment),
-            Some("permit2") if !has_other("permit2Authorization") => {
-                permit2::inspect(&terms, payload, moment)
-            }
-            // Other methods move money in ways that cannot be made single-use from the payload.
-            _ => Err(Reason::INVALID_PAYLOAD),
+        match method(requirements, payload) {
+            Some(Method::Eip3009) => inspect_eip3009(&terms, payload, moment),
+            Some(Method::Permit2) => permit2::inspect(&terms, payload, moment),
+            None => Err(Reason::INVALID_PAYLOAD),
         }
     }
+
+    fn on_chain(&self, requirements: &PaymentRequirements, payload: &Map<String, Value>) -> Option<OnChain> {
+        let terms = EvmTerms::read(requirements).ok()?;
+        match method(requirements, payload)? {
+            Method::Eip3009 => on_chain_eip3009(&terms, payload),
+            Method::Permit2 => permit2::on_chain(&terms, payload),
+        }
+    }
+}
+
+/// How the money is moved.
+#[derive(Debug, Clone, Copy)]
+enum Method {
+    Eip3009,
+    Permit2,
+}
+
+/// The method that is offered, if it is understood and the payload is one of it alone: facilitators
+/// tell the method by the payload's shape.
+fn method(requirements: &PaymentRequirements, payload: &Map<String, Value>) -> Option<Method> {
+    let (method, own) = match requirements.extra.get("assetTransferMethod").and_then(Value::as_str) {
+        None | Some("eip3009") => (Method::Eip3009, "authorization"),
+        Some("permit2") => (Method::Permit2, "permit2Authorization"),
+        // Other methods move money in ways that cannot be made single-use from the payload.
+        Some(_) => return None,
+    };
+    let has_other = METHOD_MEMBERS.iter().any(|name| *name != own && payload.contains_key(*name));
+    (!has_other).then_some(method)
+}
+
+fn read_message(payload: &Map<String, Value>) -> Result<TransferWithAuthorization, Reason> {
+    let fields = payload.get("authorization").and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)?;
+    Ok(TransferWithAuthorization {
+        from: read_address(fields, "from")?,
+        to: read_address(fields, "to")?,
+        value: read_uint(fields, "value")?,
+        validAfter: read_uint(fields, "validAfter")?,
+        validBefore: read_uint(fields, "validBefore")?,
+        nonce: read_word(fields, "nonce")?,
+    })
+}
+
+fn on_chain_eip3009(terms: &EvmTerms<'_>, payload: &Map<String, Value>) -> Option<OnChain> {
+    let message = read_message(payload).ok()?;
+    (message.to == terms.pay_to && message.value == terms.amount).then(|| OnChain::Eip3009 {
+        chain_id: terms.chain_id,
+        asset: terms.asset,
+        from: message.from,
+        to: message.to,
+        value: message.value,
+        nonce: message.nonce,
+        valid_before: saturating_seconds(message.validBefore),
+    })
 }
 
 fn inspect_eip3009(
@@ -87,15 +133,7 @@ fn inspect_eip3009(
     payload: &Map<String, Value>,
     moment: Moment,
 ) -> Result<Authorization, Reason> {
-    let fields = payload.get("authorization").and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)?;
-    let message = TransferWithAuthorization {
-        from: read_address(fields, "from")?,
-        to: read_address(fields, "to")?,
-        value: read_uint(fields, "value")?,
-        validAfter: read_uint(fields, "validAfter")?,
-        validBefore: read_uint(fields, "validBefore")?,
-        nonce: read_word(fields, "nonce")?,
-    };
+    let message = read_message(payload)?;
     let signature = read_signature(payload)?;
     if message.to != terms.pay_to {
         return Err(Reason::EVM_RECIPIENT);
@@ -256,6 +294,29 @@ mod tests {
             wallet["signature"] = absurd.into();
             assert_eq!(inspect(&wallet), Err(Reason::EVM_SIGNATURE));
         }
+    }
+
+    #[test]
+    fn what_to_look_for_on_the_chain_is_what_was_signed() {
+        let on_chain = |payload: &Value| ExactEvm.on_chain(&terms(), payload.as_object().unwrap());
+        let expected = OnChain::Eip3009 {
+            chain_id: 84532,
+            asset: terms().asset.parse().unwrap(),
+            from: testing::payer(),
+            to: PAY_TO.parse().unwrap(),
+            value: U256::from(10_000),
+            nonce: B256::repeat_byte(7),
+            valid_before: MOMENT.now.plus(300),
+        };
+        assert_eq!(expected.last_second(), MOMENT.now.plus(299));
+        assert_eq!(on_chain(&payload(&message())), Some(expected));
+        let mut other = message();
+        other.to = Address::repeat_byte(1);
+        assert_eq!(on_chain(&payload(&other)), None);
+        let mut other = message();
+        other.value = U256::from(10_001);
+        assert_eq!(on_chain(&payload(&other)), None);
+        assert_eq!(on_chain(&json!({"permit2Authorization": {}})), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) mod testing;
 
 use std::fmt;
 
-use alloy_primitives::B256;
+use alloy_primitives::{Address, B256, U256};
 use serde_json::{Map, Value};
 
 use crate::clock::UnixSeconds;
@@ -23,6 +23,7 @@ use crate::x402::{Network, PaymentRequirements, Reason};
 pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest};
 pub use exact_svm::ExactSvm;
 pub use opaque::Opaque;
+pub use permit2::{EXACT_PROXY, PERMIT2};
 
 /// What makes two presentations the same payment: a hash over decoded values (chain, asset, payer,
 /// nonce), never over header text, so that no re-encoding makes a second payment out of one.
@@ -50,6 +51,74 @@ pub struct Authorization {
     /// The reason, when it ends too soon to be settled after the origin's answer, or has ended;
     /// everything else about it is right. It buys nothing, but may be one that was settled before.
     pub too_late: Option<Reason>,
+}
+
+/// A payment in the terms of the chain it is made on: what to look for there to learn what became of
+/// it. Amounts in the smallest unit of the asset.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OnChain {
+    /// An authorization of the token itself, single-use by a nonce of the payer (EIP-3009).
+    Eip3009 {
+        /// Chain (EIP-155).
+        chain_id: u64,
+        /// The token.
+        asset: Address,
+        /// Who pays.
+        from: Address,
+        /// Who is paid.
+        to: Address,
+        /// How much.
+        value: U256,
+        /// What makes it single-use.
+        nonce: B256,
+        /// The token takes it in blocks before this time only.
+        valid_before: UnixSeconds,
+    },
+    /// A permit that the x402 proxy for `exact` spends, single-use by a bit of the payer at Permit2.
+    Permit2 {
+        /// Chain (EIP-155).
+        chain_id: u64,
+        /// The token.
+        token: Address,
+        /// Who pays.
+        owner: Address,
+        /// Who is paid.
+        to: Address,
+        /// How much.
+        amount: U256,
+        /// What makes it single-use.
+        nonce: U256,
+        /// Permit2 takes it in blocks of this time and before.
+        deadline: UnixSeconds,
+    },
+}
+
+impl OnChain {
+    /// The chain the payment is made on (EIP-155).
+    #[must_use]
+    pub const fn chain_id(&self) -> u64 {
+        match self {
+            Self::Eip3009 { chain_id, .. } | Self::Permit2 { chain_id, .. } => *chain_id,
+        }
+    }
+
+    /// Who pays.
+    #[must_use]
+    pub const fn payer(&self) -> Address {
+        match self {
+            Self::Eip3009 { from, .. } => *from,
+            Self::Permit2 { owner, .. } => *owner,
+        }
+    }
+
+    /// The last second a block can have that still takes the payment.
+    #[must_use]
+    pub const fn last_second(&self) -> UnixSeconds {
+        match self {
+            Self::Eip3009 { valid_before, .. } => UnixSeconds(valid_before.0.saturating_sub(1)),
+            Self::Permit2 { deadline, .. } => *deadline,
+        }
+    }
 }
 
 /// The time a payment is judged at.
@@ -85,6 +154,13 @@ pub trait Scheme: Send + Sync + fmt::Debug {
         payload: &Map<String, Value>,
         moment: Moment,
     ) -> Result<Authorization, Reason>;
+
+    /// What to look for on the chain, for a payment that [`Scheme::inspect`] understands, whatever
+    /// the time; `None` where nothing there tells such payments apart, and for any other payload.
+    fn on_chain(&self, requirements: &PaymentRequirements, payload: &Map<String, Value>) -> Option<OnChain> {
+        let _ = (requirements, payload);
+        None
+    }
 }
 
 /// Every scheme understood locally.

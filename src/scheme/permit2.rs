@@ -8,13 +8,13 @@ use super::evm::{
     EvmTerms, NotSigner, check_signature, nullifier, read_address, read_signature, read_uint,
     saturating_seconds,
 };
-use super::{Authorization, Moment};
+use super::{Authorization, Moment, OnChain};
 use crate::x402::Reason;
 
 /// Uniswap's Permit2, at this address on every chain.
-const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
+pub const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3");
 /// The x402 proxy that may spend a permit for `exact`.
-const EXACT_PROXY: Address = address!("402085c248EeA27D92E8b30b2C58ed07f9E20001");
+pub const EXACT_PROXY: Address = address!("402085c248EeA27D92E8b30b2C58ed07f9E20001");
 
 sol! {
     #[derive(Debug)]
@@ -43,15 +43,11 @@ fn object<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a Map<Stri
     fields.get(name).and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)
 }
 
-pub(super) fn inspect(
-    terms: &EvmTerms<'_>,
-    payload: &Map<String, Value>,
-    moment: Moment,
-) -> Result<Authorization, Reason> {
+/// A permit and whose it is.
+fn read_message(payload: &Map<String, Value>) -> Result<(PermitWitnessTransferFrom, Address), Reason> {
     let fields = object(payload, "permit2Authorization")?;
     let permitted = object(fields, "permitted")?;
     let witness = object(fields, "witness")?;
-    let from = read_address(fields, "from")?;
     let message = PermitWitnessTransferFrom {
         permitted: TokenPermissions {
             token: read_address(permitted, "token")?,
@@ -62,6 +58,32 @@ pub(super) fn inspect(
         deadline: read_uint(fields, "deadline")?,
         witness: Witness { to: read_address(witness, "to")?, validAfter: read_uint(witness, "validAfter")? },
     };
+    Ok((message, read_address(fields, "from")?))
+}
+
+pub(super) fn on_chain(terms: &EvmTerms<'_>, payload: &Map<String, Value>) -> Option<OnChain> {
+    let (message, owner) = read_message(payload).ok()?;
+    let right = message.spender == EXACT_PROXY
+        && message.witness.to == terms.pay_to
+        && message.permitted.token == terms.asset
+        && message.permitted.amount == terms.amount;
+    right.then(|| OnChain::Permit2 {
+        chain_id: terms.chain_id,
+        token: terms.asset,
+        owner,
+        to: terms.pay_to,
+        amount: terms.amount,
+        nonce: message.nonce,
+        deadline: saturating_seconds(message.deadline),
+    })
+}
+
+pub(super) fn inspect(
+    terms: &EvmTerms<'_>,
+    payload: &Map<String, Value>,
+    moment: Moment,
+) -> Result<Authorization, Reason> {
+    let (message, from) = read_message(payload)?;
     let signature = read_signature(payload)?;
     check_terms(terms, &message, moment)?;
     if terms.is_too_long(message.deadline, moment) {
@@ -125,12 +147,16 @@ mod tests {
         }
     }
 
-    fn inspect(message: &PermitWitnessTransferFrom) -> Result<Authorization, Reason> {
+    fn terms() -> crate::x402::PaymentRequirements {
         let mut terms = testing::terms();
         terms.extra.insert("assetTransferMethod".into(), "permit2".into());
+        terms
+    }
+
+    fn payload(message: &PermitWitnessTransferFrom) -> Value {
         let domain =
             Eip712Domain::new(Some("Permit2".into()), None, Some(U256::from(84532)), Some(PERMIT2), None);
-        let payload = json!({
+        json!({
             "signature": sign(message.eip712_signing_hash(&domain)),
             "permit2Authorization": {
                 "from": testing::payer(),
@@ -140,8 +166,11 @@ mod tests {
                 "deadline": message.deadline.to_string(),
                 "witness": {"to": message.witness.to, "validAfter": message.witness.validAfter.to_string()},
             },
-        });
-        ExactEvm.inspect(&terms, payload.as_object().unwrap(), MOMENT).and_then(testing::in_time)
+        })
+    }
+
+    fn inspect(message: &PermitWitnessTransferFrom) -> Result<Authorization, Reason> {
+        ExactEvm.inspect(&terms(), payload(message).as_object().unwrap(), MOMENT).and_then(testing::in_time)
     }
 
     #[test]
@@ -170,11 +199,33 @@ mod tests {
     }
 
     #[test]
+    fn what_to_look_for_on_the_chain_is_what_was_signed() {
+        let on_chain = |message: &PermitWitnessTransferFrom| {
+            ExactEvm.on_chain(&terms(), payload(message).as_object().unwrap())
+        };
+        let expected = OnChain::Permit2 {
+            chain_id: 84532,
+            token: terms().asset.parse().unwrap(),
+            owner: testing::payer(),
+            to: PAY_TO.parse().unwrap(),
+            amount: U256::from(10_000),
+            nonce: U256::from(5),
+            deadline: MOMENT.now.plus(300),
+        };
+        assert_eq!(expected.last_second(), MOMENT.now.plus(300));
+        assert_eq!(on_chain(&message()), Some(expected));
+        let mut other = message();
+        other.witness.to = Address::repeat_byte(1);
+        assert_eq!(on_chain(&other), None);
+        let mut other = message();
+        other.spender = Address::repeat_byte(1);
+        assert_eq!(on_chain(&other), None);
+    }
+
+    #[test]
     fn a_payload_of_the_other_method_is_refused() {
         let eip3009 = json!({"signature": "0x", "authorization": {}});
-        let mut terms = testing::terms();
-        terms.extra.insert("assetTransferMethod".into(), "permit2".into());
-        let inspected = ExactEvm.inspect(&terms, eip3009.as_object().unwrap(), MOMENT);
+        let inspected = ExactEvm.inspect(&terms(), eip3009.as_object().unwrap(), MOMENT);
         assert_eq!(inspected, Err(Reason::INVALID_PAYLOAD));
     }
 }

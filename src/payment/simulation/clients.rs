@@ -1,0 +1,210 @@
+//! Clients of the simulated world: honest ones, which come back until they have what they paid for, and
+//! others, which then want it again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::world::{REDELIVERY, Running, World, id_of};
+use crate::ledger::DeliveryEnd;
+use crate::payment::tests::ORIGIN;
+use crate::payment::{Admission, Owed, PaymentHeader, Permit, Receipt, Refusal, Resource};
+use crate::policy::SettleWhen;
+use crate::scheme::PaymentId;
+use crate::scheme::testing::{payment, terms};
+use crate::x402::types::FacilitatorRequest;
+use crate::x402::{Version, header};
+
+/// Payments in a run.
+const PAYMENTS: u8 = 12;
+/// How long an honest client goes on asking.
+const PATIENCE: Duration = Duration::from_secs(3_000);
+
+pub(super) fn start(world: &Arc<World>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    for nonce in 1..=PAYMENTS {
+        let client = Client::new(world, nonce);
+        tasks.spawn(client.run());
+    }
+    tasks
+}
+
+/// One client with one payment.
+struct Client {
+    world: Arc<World>,
+    id: PaymentId,
+    header: String,
+    method: http::Method,
+    /// Answers that were received whole.
+    complete: u32,
+    /// Deliveries that this client saw begin.
+    begun: u32,
+    /// The gateway of a complete answer was killed before it can have noted it.
+    may_repeat: bool,
+}
+
+/// What came of one request.
+enum Came {
+    Complete,
+    /// To be tried again.
+    Nothing,
+    /// There is nothing more to be had.
+    End,
+}
+
+fn payment_message(nonce: u8) -> Value {
+    json!({"x402Version": 2, "accepted": terms(), "payload": payment(nonce)})
+}
+
+impl Client {
+    fn new(world: &Arc<World>, nonce: u8) -> Self {
+        let message = payment_message(nonce);
+        let requirements = json!(terms());
+        let request =
+            FacilitatorRequest::new(Version::V2, terms(), message.as_object().unwrap(), &requirements);
+        let id = id_of(&request);
+        world.knows(B256::repeat_byte(nonce), id);
+        let method = if nonce.is_multiple_of(4) { http::Method::POST } else { http::Method::GET };
+        let header = header::encode(&message).unwrap();
+        Self { world: Arc::clone(world), id, header, method, complete: 0, begun: 0, may_repeat: false }
+    }
+
+    async fn run(mut self) {
+        self.world.wait(60_000).await;
+        if self.world.fails(10) && self.world.submit(self.id).is_some() {
+            self.world.count(|totals| totals.front_runs += 1);
+        }
+        let patience = tokio::time::Instant::now() + PATIENCE;
+        while tokio::time::Instant::now() < patience {
+            match self.ask().await {
+                Came::Complete | Came::End => break,
+                Came::Nothing => self.world.wait(8_000).await,
+            }
+        }
+        self.judge();
+        // Everybody would like to have it once more.
+        for _ in 0..4 {
+            self.world.wait(3_000).await;
+            if matches!(self.ask().await, Came::Complete) {
+                self.world.count(|totals| totals.repeated += 1);
+                self.judge();
+            }
+        }
+    }
+
+    fn judge(&self) {
+        let allowed = if self.may_repeat { 1 + REDELIVERY.tries } else { 1 };
+        if self.complete > allowed {
+            self.world.violated(format!("{} was delivered whole {} times", self.id, self.complete));
+        }
+        let tries = if self.method == http::Method::GET { REDELIVERY.tries + 1 } else { 1 };
+        if self.complete == 0 && self.begun < tries && self.world.paid(self.id).is_some() {
+            self.world.violated(format!("{} was paid and never delivered", self.id));
+        }
+    }
+
+    /// One request; now and then the client leaves in the middle of it.
+    async fn ask(&mut self) -> Came {
+        let world = Arc::clone(&self.world);
+        let running = world.gateway();
+        let patience = if world.fails(15) { world.below(3_000) } else { 100_000 };
+        let request = self.request(&running);
+        tokio::time::timeout(Duration::from_millis(patience), request).await.unwrap_or(Came::Nothing)
+    }
+
+    async fn request(&mut self, running: &Running) -> Came {
+        let world = Arc::clone(&self.world);
+        let resource = Resource::new(ORIGIN, "/a", "");
+        let header = self.header.clone();
+        let payment = PaymentHeader { version: Version::V2, value: header.as_bytes() };
+        let method = self.method.clone();
+        match running.gate.admit(&world.route, &method, &resource, Some(payment)).await {
+            Admission::Free => {
+                world.violated("a priced route let a request in free".to_owned());
+                Came::End
+            }
+            Admission::Paid(permit, when) => self.buy(running, permit, when).await,
+            Admission::Owed(owed) => {
+                world.count(|totals| totals.owed += 1);
+                let Owed { receipt, .. } = *owed;
+                self.receive(running, receipt).await
+            }
+            Admission::Refused(refusal) => self.refused(&refusal),
+        }
+    }
+
+    async fn buy(&mut self, running: &Running, permit: Permit, when: SettleWhen) -> Came {
+        let world = Arc::clone(&self.world);
+        if when == SettleWhen::BeforeResponse {
+            world.wait(1_000).await;
+            if world.fails(10) {
+                running.gate.release(permit, "the origin answered 500").await;
+                return Came::Nothing;
+            }
+        }
+        match running.gate.settle(permit).await {
+            Ok(receipt) => self.receive(running, receipt).await,
+            Err(refusal) => self.refused(&refusal),
+        }
+    }
+
+    async fn receive(&mut self, running: &Running, receipt: Receipt) -> Came {
+        let world = Arc::clone(&self.world);
+        match world.paid(self.id) {
+            Some(transaction) if transaction == receipt.response.transaction => {}
+            other => world.violated(format!("{} was delivered, on the chain: {other:?}", self.id)),
+        }
+        if world.fails(10) {
+            receipt.delivery.end(DeliveryEnd::NotBegun);
+            return Came::Nothing;
+        }
+        let mut receipt = receipt;
+        receipt.delivery.begins();
+        self.begun += 1;
+        world.wait(2_000).await;
+        if running.life.is_over() || world.fails(20) {
+            world.count(|totals| totals.broken_off += 1);
+            drop(receipt);
+            return Came::Nothing;
+        }
+        receipt.delivery.end(DeliveryEnd::Complete);
+        self.complete += 1;
+        world.count(|totals| totals.complete += 1);
+        // What is noted of it takes a moment, in which its gateway may be killed.
+        let life = Arc::clone(&running.life);
+        let noted = tokio::time::Duration::from_secs(60);
+        tokio::time::sleep(noted).await;
+        self.may_repeat |= life.is_over();
+        Came::Complete
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Came {
+        let world = &self.world;
+        match refusal {
+            Refusal::InUse => world.count(|totals| totals.in_use += 1),
+            Refusal::Unresolved => world.count(|totals| totals.unresolved += 1),
+            Refusal::SettlementFailed(_) => world.count(|totals| totals.declined += 1),
+            Refusal::Unavailable { .. } => {}
+            Refusal::AlreadyUsed => {
+                world.count(|totals| totals.already_used += 1);
+                return Came::End;
+            }
+            // Spent or run out; at once it may be that the chain could not be asked.
+            Refusal::Invalid { .. } if world.paid(self.id).is_some() => {}
+            Refusal::Invalid { .. } => return Came::End,
+            Refusal::PaymentRequired
+            | Refusal::Denied
+            | Refusal::PayerLimit
+            | Refusal::IdentifierMissing
+            | Refusal::IdentifierMalformed
+            | Refusal::IdentifierUsed => {
+                world.violated(format!("{} was refused: {refusal:?}", self.id));
+                return Came::End;
+            }
+        }
+        Came::Nothing
+    }
+}

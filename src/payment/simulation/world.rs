@@ -1,0 +1,544 @@
+//! The simulated world: its chance, its chain, its facilitator, its ledger, its gateways.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use alloy_primitives::B256;
+use async_trait::async_trait;
+use serde_json::json;
+use tokio::time::Instant;
+
+use crate::chain::{Chain, ChainError, Finding, NonceUse, Received};
+use crate::clock::{Clock, UnixSeconds};
+use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::ledger::{
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, ModelLedger, NewClaim,
+    PaymentRecord, Recorded, Redelivery, Settlement, TakenOver, Unresolved,
+};
+use crate::payment::tests::{ORIGIN, priced_route, supported};
+use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
+use crate::policy::{FacilitatorId, Route, RouteTable, SettleWhen};
+use crate::scheme::testing::{MOMENT, terms};
+use crate::scheme::{OnChain, PaymentId, SCHEMES, Scheme as _};
+use crate::x402::types::FacilitatorRequest;
+use crate::x402::{Network, Reason, SettleResponse, Supported, VerifyResponse, Version};
+
+/// Gateways that run at a time.
+pub(super) const GATEWAYS: usize = 3;
+/// How a delivery may be fetched again.
+pub(super) const REDELIVERY: Redelivery = Redelivery { window_seconds: 300, tries: 2 };
+
+/// What happened, over all runs.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    pub(super) complete: u64,
+    pub(super) broken_off: u64,
+    pub(super) owed: u64,
+    pub(super) repeated: u64,
+    pub(super) in_use: u64,
+    pub(super) unresolved: u64,
+    pub(super) declined: u64,
+    pub(super) already_used: u64,
+    pub(super) ledger_failures: u64,
+    pub(super) kills: u64,
+    pub(super) front_runs: u64,
+}
+
+impl Totals {
+    fn fields(&self) -> [(&'static str, u64); 11] {
+        [
+            ("complete", self.complete),
+            ("broken_off", self.broken_off),
+            ("owed", self.owed),
+            ("repeated", self.repeated),
+            ("in_use", self.in_use),
+            ("unresolved", self.unresolved),
+            ("declined", self.declined),
+            ("already_used", self.already_used),
+            ("ledger_failures", self.ledger_failures),
+            ("kills", self.kills),
+            ("front_runs", self.front_runs),
+        ]
+    }
+
+    pub(super) fn add(&mut self, other: &Self) {
+        let Self { complete, broken_off, owed, repeated, in_use, unresolved, .. } = other;
+        self.complete += complete;
+        self.broken_off += broken_off;
+        self.owed += owed;
+        self.repeated += repeated;
+        self.in_use += in_use;
+        self.unresolved += unresolved;
+        self.declined += other.declined;
+        self.already_used += other.already_used;
+        self.ledger_failures += other.ledger_failures;
+        self.kills += other.kills;
+        self.front_runs += other.front_runs;
+    }
+
+    pub(super) fn assert_that_everything_happened(&self) {
+        for (name, count) in self.fields() {
+            // A complete delivery that is repeated needs a kill within one instant: rare, and allowed.
+            assert!(count > 0 || name == "repeated", "{name} never happened: {self:?}");
+        }
+    }
+}
+
+/// A gateway, as long as it lives.
+#[derive(Clone)]
+pub(super) struct Running {
+    pub(super) gate: Gate,
+    pub(super) life: Arc<Life>,
+    ledger: ModelLedger,
+}
+
+/// Whether a gateway lives. What a dead one waits for never comes.
+#[derive(Default)]
+pub(super) struct Life(AtomicBool);
+
+impl Life {
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    async fn goes_on(&self) {
+        if self.is_over() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Everything.
+pub(super) struct World {
+    pub(super) route: Arc<Route>,
+    table: Arc<RouteTable>,
+    chance: Mutex<u64>,
+    healed: AtomicBool,
+    started: Instant,
+    model: ModelLedger,
+    running: Mutex<Vec<Running>>,
+    /// Payments by their nonces.
+    payments: Mutex<BTreeMap<B256, PaymentId>>,
+    /// Payments on the chain, with their transactions.
+    chain: Mutex<BTreeMap<PaymentId, String>>,
+    violations: Mutex<Vec<String>>,
+    totals: Mutex<Totals>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Arc<Self> {
+        let settle =
+            if seed.is_multiple_of(2) { SettleWhen::BeforeResponse } else { SettleWhen::BeforeRequest };
+        let (table, route) = priced_route(terms(), settle);
+        let world = Arc::new(Self {
+            route,
+            table,
+            chance: Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
+            healed: AtomicBool::new(false),
+            started: Instant::now(),
+            model: ModelLedger::new(),
+            running: Mutex::default(),
+            payments: Mutex::default(),
+            chain: Mutex::default(),
+            violations: Mutex::default(),
+            totals: Mutex::default(),
+        });
+        for _ in 0..GATEWAYS {
+            let gateway = world.start_gateway();
+            world.running.lock().unwrap().push(gateway);
+        }
+        world
+    }
+
+    fn start_gateway(self: &Arc<Self>) -> Running {
+        let life = Arc::new(Life::default());
+        let offers = Arc::new(OfferBook::new(Arc::clone(&self.table), ORIGIN.into()));
+        offers.observe(FacilitatorId(0), supported(&[Version::V2], &json!({})));
+        let ledger = self.model.another();
+        let edge = Edge { world: Arc::clone(self), life: Arc::clone(&life), ledger: ledger.clone() };
+        let edge = Arc::new(edge);
+        let gate = Gate::new(GateParts {
+            offers,
+            facilitators: vec![Arc::clone(&edge) as _],
+            chains: Chains::new(vec![(Arc::clone(&edge) as _, true)]),
+            ledger: Arc::clone(&edge) as _,
+            clock: edge,
+            runtime: tokio::runtime::Handle::current(),
+            verify_in_flight: 100,
+            origin_time_seconds: MOMENT.margin_seconds,
+            pledges: Pledges::default(),
+            redelivery: REDELIVERY,
+        });
+        tokio::spawn(gate.clone().keep_up(1_000_000));
+        Running { gate, life, ledger }
+    }
+
+    pub(super) fn gateway(&self) -> Running {
+        let index = self.below(GATEWAYS as u64);
+        self.running.lock().unwrap()[usize::try_from(index).unwrap()].clone()
+    }
+
+    /// A number below a limit (xorshift64*).
+    pub(super) fn below(&self, limit: u64) -> u64 {
+        let mut state = self.chance.lock().unwrap();
+        *state ^= *state >> 12;
+        *state ^= *state << 25;
+        *state ^= *state >> 27;
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d) % limit
+    }
+
+    /// Whether something with so many chances in a hundred happens.
+    pub(super) fn happens(&self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// Whether something that goes wrong does.
+    pub(super) fn fails(&self, percent: u64) -> bool {
+        !self.healed.load(Ordering::SeqCst) && self.happens(percent)
+    }
+
+    pub(super) async fn wait(&self, millis: u64) {
+        tokio::time::sleep(Duration::from_millis(self.below(millis.max(1)))).await;
+    }
+
+    pub(super) fn heal(&self) {
+        self.healed.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn now(&self) -> UnixSeconds {
+        MOMENT.now.plus(self.started.elapsed().as_secs())
+    }
+
+    /// Takes note of a payment.
+    pub(super) fn knows(&self, nonce: B256, id: PaymentId) {
+        self.payments.lock().unwrap().insert(nonce, id);
+    }
+
+    pub(super) fn ledger(&self) -> &ModelLedger {
+        &self.model
+    }
+
+    pub(super) fn paid(&self, id: PaymentId) -> Option<String> {
+        self.chain.lock().unwrap().get(&id).cloned()
+    }
+
+    pub(super) fn all_paid(&self) -> Vec<PaymentId> {
+        self.chain.lock().unwrap().keys().copied().collect()
+    }
+
+    /// Submits a payment to the chain, which takes each once and only while it is valid.
+    pub(super) fn submit(&self, id: PaymentId) -> Option<String> {
+        let mut chain = self.chain.lock().unwrap();
+        let number = chain.len();
+        if !chain.contains_key(&id) && self.now() >= MOMENT.now.plus(300) {
+            return None;
+        }
+        Some(chain.entry(id).or_insert_with(|| format!("0x{number:064x}")).clone())
+    }
+
+    pub(super) fn violated(&self, what: String) {
+        self.violations.lock().unwrap().push(what);
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
+    pub(super) fn count(&self, what: impl FnOnce(&mut Totals)) {
+        what(&mut self.totals.lock().unwrap());
+    }
+
+    pub(super) fn totals(&self) -> Totals {
+        std::mem::take(&mut self.totals.lock().unwrap())
+    }
+
+    pub(super) fn open_work(&self) -> usize {
+        self.running.lock().unwrap().iter().map(|running| running.gate.under_way()).sum()
+    }
+}
+
+/// Kills gateways now and then, and starts others in their place.
+pub(super) async fn reap(world: Arc<World>) {
+    loop {
+        world.wait(20_000).await;
+        let index = usize::try_from(world.below(GATEWAYS as u64)).unwrap();
+        let next = world.start_gateway();
+        let old = std::mem::replace(&mut world.running.lock().unwrap()[index], next);
+        old.life.0.store(true, Ordering::SeqCst);
+        old.ledger.kill();
+        world.count(|totals| totals.kills += 1);
+    }
+}
+
+/// Everything that one gateway reaches: it fails as chance has it, and for ever when the gateway is dead.
+struct Edge {
+    world: Arc<World>,
+    life: Arc<Life>,
+    ledger: ModelLedger,
+}
+
+impl Clock for Edge {
+    fn now(&self) -> UnixSeconds {
+        self.world.now()
+    }
+}
+
+pub(super) fn id_of(request: &FacilitatorRequest) -> PaymentId {
+    let moment = crate::scheme::Moment { now: MOMENT.now, margin_seconds: 0 };
+    let scheme = SCHEMES.iter().find(|scheme| scheme.serves(&request.network)).unwrap();
+    scheme.inspect(&request.requirements, &request.payload, moment).unwrap().id
+}
+
+fn response(success: bool, transaction: String, reason: Option<&str>) -> SettleResponse {
+    SettleResponse {
+        success,
+        error_reason: reason.map(str::to_owned),
+        payer: None,
+        transaction,
+        network: "eip155:84532".into(),
+        amount: None,
+        extra: None,
+        extensions: None,
+    }
+}
+
+impl Edge {
+    fn unavailable(&self) -> Unavailable {
+        let (facilitator, cause) = (self.name().to_owned(), "as chance has it".to_owned());
+        Unavailable { facilitator, cause, retry_after: Duration::from_secs(1) }
+    }
+
+    async fn settle_now(&self, id: PaymentId) -> SettleOutcome {
+        let world = &self.world;
+        if world.fails(5) {
+            return SettleOutcome::Unreachable(self.unavailable());
+        }
+        if world.fails(8) {
+            return SettleOutcome::AnswerLost(self.unavailable());
+        }
+        if world.fails(5) && world.paid(id).is_none() {
+            return SettleOutcome::Declined(response(false, String::new(), Some("insufficient_funds")));
+        }
+        world.wait(2_000).await;
+        if world.paid(id).is_some() && world.happens(50) {
+            let reason = Reason::EVM_NONCE_USED;
+            return SettleOutcome::Declined(response(false, String::new(), Some(reason.as_str())));
+        }
+        if world.fails(8) {
+            let later = Arc::clone(world);
+            tokio::spawn(async move {
+                later.wait(20_000).await;
+                // Not every transaction that was sent is included.
+                if later.happens(70) {
+                    later.submit(id);
+                }
+            });
+            let reason = Reason::SETTLEMENT_PENDING;
+            return SettleOutcome::Pending(response(false, "0xsent".to_owned(), Some(reason.as_str())));
+        }
+        let Some(transaction) = world.submit(id) else {
+            let reason = Reason::EVM_VALID_BEFORE;
+            return SettleOutcome::Declined(response(false, String::new(), Some(reason.as_str())));
+        };
+        if world.fails(12) {
+            return SettleOutcome::AnswerLost(self.unavailable());
+        }
+        SettleOutcome::Settled(response(true, transaction, None))
+    }
+
+    /// A step of the ledger that may fail before it is taken, and after.
+    async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
+    where
+        F: Future<Output = Result<T, LedgerError>>,
+    {
+        let failed = |when: &str| {
+            self.world.count(|totals| totals.ledger_failures += 1);
+            Err(LedgerError::Unavailable(format!("as chance has it, {when} writing")))
+        };
+        self.world.wait(5).await;
+        self.life.goes_on().await;
+        if self.world.fails(3) {
+            return failed("before");
+        }
+        let result = step().await;
+        self.world.wait(5).await;
+        self.life.goes_on().await;
+        if self.world.fails(3) { failed("after") } else { result }
+    }
+}
+
+#[async_trait]
+impl Facilitator for Edge {
+    fn name(&self) -> &'static str {
+        "simulated"
+    }
+
+    async fn supported(&self) -> Result<Arc<Supported>, Unavailable> {
+        Ok(supported(&[Version::V2], &json!({})))
+    }
+
+    async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Unavailable> {
+        self.world.wait(200).await;
+        self.life.goes_on().await;
+        if self.world.fails(5) {
+            return Err(self.unavailable());
+        }
+        if self.world.paid(id_of(request)).is_some() {
+            return Ok(VerifyResponse::Invalid { reason: Reason::EVM_NONCE_USED, payer: None });
+        }
+        Ok(VerifyResponse::Valid { payer: None })
+    }
+
+    async fn settle(&self, request: &FacilitatorRequest) -> SettleOutcome {
+        self.life.goes_on().await;
+        let outcome = self.settle_now(id_of(request)).await;
+        self.life.goes_on().await;
+        outcome
+    }
+}
+
+#[async_trait]
+impl Chain for Edge {
+    fn network(&self) -> &Network {
+        static NETWORK: std::sync::OnceLock<Network> = std::sync::OnceLock::new();
+        NETWORK.get_or_init(|| terms().network)
+    }
+
+    async fn look(&self, payment: &OnChain, _since: UnixSeconds, _hint: &str) -> Result<Finding, ChainError> {
+        self.world.wait(100).await;
+        self.life.goes_on().await;
+        if self.world.fails(10) {
+            return Err(ChainError { cause: "as chance has it".to_owned() });
+        }
+        let OnChain::Eip3009 { from, nonce, .. } = payment else { panic!("{payment:?}") };
+        let (payer, id) = (from.to_string(), self.world.payments.lock().unwrap()[nonce]);
+        Ok(match self.world.paid(id) {
+            Some(transaction) => Finding::Paid { transaction, payer },
+            // Blocks are a little behind.
+            None if self.world.now() >= MOMENT.now.plus(310) => Finding::Expired,
+            None => Finding::Open,
+        })
+    }
+
+    async fn received(
+        &self,
+        _asset: alloy_primitives::Address,
+        _to: alloy_primitives::Address,
+        _from: UnixSeconds,
+        _until: UnixSeconds,
+    ) -> Result<Vec<Received>, ChainError> {
+        Ok(Vec::new())
+    }
+
+    async fn nonce_use(
+        &self,
+        _asset: alloy_primitives::Address,
+        _payer: alloy_primitives::Address,
+        _nonce: alloy_primitives::B256,
+        _since: UnixSeconds,
+    ) -> Result<Option<NonceUse>, ChainError> {
+        Ok(None)
+    }
+}
+
+#[async_trait]
+impl Accounts for Edge {
+    async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
+        self.step(|| self.ledger.get(id)).await
+    }
+
+    async fn list(
+        &self,
+        filter: &Filter,
+        after: Option<(UnixSeconds, PaymentId)>,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.step(|| self.ledger.list(filter, after, limit)).await
+    }
+}
+
+#[async_trait]
+impl Ledger for Edge {
+    async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError> {
+        self.step(|| self.ledger.claim(claim, now)).await
+    }
+
+    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.recant(claim, now)).await
+    }
+
+    async fn release(
+        &self,
+        token: ClaimToken,
+        reason: Option<&str>,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.release(token, reason, now)).await
+    }
+
+    async fn settling(
+        &self,
+        token: ClaimToken,
+        request: &str,
+        unique_transaction: bool,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.settling(token, request, unique_transaction, now)).await
+    }
+
+    async fn settled(
+        &self,
+        token: ClaimToken,
+        settlement: Settlement<'_>,
+        now: UnixSeconds,
+    ) -> Result<Recorded, LedgerError> {
+        self.step(|| self.ledger.settled(token, settlement, now)).await
+    }
+
+    async fn declined(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.declined(token, reason, now)).await
+    }
+
+    async fn unresolved(
+        &self,
+        token: ClaimToken,
+        reason: &str,
+        transaction: &str,
+        next_try: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.unresolved(token, reason, transaction, next_try, now)).await
+    }
+
+    async fn due(
+        &self,
+        now: UnixSeconds,
+        lease: Duration,
+        limit: u32,
+    ) -> Result<Vec<Unresolved>, LedgerError> {
+        self.step(|| Ledger::due(&self.ledger, now, lease, limit)).await
+    }
+
+    async fn delivered(
+        &self,
+        token: ClaimToken,
+        end: DeliveryEnd,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.step(|| self.ledger.delivered(token, end, now)).await
+    }
+
+    async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
+        self.step(|| Ledger::beat(&self.ledger, now)).await
+    }
+
+    async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError> {
+        self.step(|| Ledger::forget(&self.ledger, retention_seconds, now)).await
+    }
+
+    async fn counts(&self) -> Result<Counts, LedgerError> {
+        self.step(|| Ledger::counts(&self.ledger)).await
+    }
+}
