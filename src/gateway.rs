@@ -14,12 +14,14 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin};
+use crate::chain::settings::ChainSettings;
+use crate::chain::{Chain, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
-use crate::ledger::{Ledger, ModelLedger, Redelivery};
-use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
+use crate::ledger::{self, LedgerError, OpenError};
+use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
 use crate::telemetry::Metrics;
@@ -51,9 +53,18 @@ pub enum StartError {
     /// The system gave no runtime.
     #[error("cannot start the runtime: {0}")]
     Runtime(io::Error),
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// What the gateway's predecessor left behind cannot be taken over.
+    #[error("{0}")]
+    Recover(LedgerError),
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
+    /// A chain cannot be asked as configured.
+    #[error("{0}")]
+    Chain(String),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] proxy::UpstreamError),
@@ -97,20 +108,21 @@ impl Gateway {
         let facilitators = facilitators(config, &clock, &metrics)?;
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
-        let ledger: Arc<dyn Ledger> = Arc::new(ModelLedger::new());
+        let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators,
-            chains: Chains::default(),
+            chains: chains(config)?,
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
-            pledges: Pledges::default(),
-            redelivery: Redelivery { window_seconds: 300, tries: 2 },
+            pledges: config.pledges.clone(),
+            redelivery: config.redelivery,
         });
-        runtime.spawn(gate.clone().keep_up(400 * 24 * 3600));
+        runtime.block_on(gate.recover()).map_err(StartError::Recover)?;
+        runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),
@@ -223,6 +235,14 @@ fn facilitators(
         Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
     };
     Ok(config.facilitator_groups.iter().map(group).collect())
+}
+
+fn chains(config: &Config) -> Result<Chains, StartError> {
+    let chain = |settings: &ChainSettings| -> Result<(Arc<dyn Chain>, bool), StartError> {
+        let chain = EvmChain::new(settings).map_err(StartError::Chain)?;
+        Ok((Arc::new(chain), settings.accept_used))
+    };
+    Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
 }
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks

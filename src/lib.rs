@@ -15,11 +15,11 @@
 //! | [`scheme`] | how a payment is understood, one file per scheme, no I/O | `x402`, `clock` |
 //! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
 //! | [`facilitator`] | who verifies and settles: the contract, HTTP, sandbox, fail-over | `x402`, `clock`, `secret`, `scheme`, `telemetry` |
-//! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock` |
+//! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock`, `secret` |
 //! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
 //! | [`proxy`] | the only module that knows Pingora | `payment`, `policy`, `x402`, `telemetry` |
-//! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator` and `proxy` |
+//! | [`config`] | what the operator wrote, and what the program runs on | `x402`, `scheme`, `policy`, `secret`, settings of `facilitator`, `ledger`, `chain` and `proxy` |
 //! | [`telemetry`] | the log's set-up, the metrics | nothing of ours |
 //! | [`demo`] | the built-in demo site | nothing of ours |
 //! | [`admin`] | the operator's private address | `clock`, `payment`, `ledger`, `policy`, `telemetry` |

@@ -16,11 +16,11 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("scheme", &["x402", "clock"]),
     ("policy", &["x402"]),
     ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
-    ("ledger", &["scheme", "x402", "clock"]),
+    ("ledger", &["scheme", "x402", "clock", "secret"]),
     ("chain", &["x402", "clock", "secret", "scheme"]),
-    ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger"]),
+    ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger", "chain"]),
     ("proxy", &["payment", "policy", "x402", "telemetry"]),
-    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "proxy"]),
+    ("config", &["x402", "scheme", "policy", "secret", "facilitator", "ledger", "chain", "proxy"]),
     ("admin", &["clock", "ledger", "payment", "policy", "telemetry"]),
 ];
 

@@ -218,3 +218,38 @@ fn causes(error: reqwest::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_url_of_a_node_is_refused_without_repeating_it() {
+        for text in ["", "hunter2", "ws://hunter2", "file:///hunter2", "http://", "https://a/#hunter2"] {
+            let refused = parse_url(text).unwrap_err();
+            assert!(!refused.contains("hunter2"), "{refused}");
+            assert!(connect(&Secret::new(text.to_owned()), Duration::from_secs(1)).is_err());
+        }
+        for (text, loopback) in [
+            ("https://me:hunter2@node.example/v2/hunter2?key=hunter2", false),
+            ("http://localhost:8545", true),
+            ("http://127.0.0.1:8545", true),
+            ("http://[::1]:8545", true),
+            ("http://10.0.0.1:8545", false),
+            ("http://localhost.example", false),
+        ] {
+            assert_eq!(is_loopback(&parse_url(text).unwrap()), loopback, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_the_node_is_told_on_one_line_and_not_at_any_length() {
+        let payload = |message: String| {
+            let error = serde_json::json!({"code": -32000, "message": message});
+            TransportError::ErrorResp(serde_json::from_value(error).unwrap())
+        };
+        let told = describe(&payload("one\ntwo\u{1b}[31m".into()));
+        assert_eq!(told, "the node answers with error -32000: onetwo[31m");
+        assert!(describe(&payload("é".repeat(10_000))).chars().count() < 300);
+    }
+}

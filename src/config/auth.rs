@@ -179,7 +179,8 @@ fn secret(table: &Section<'_>, name: &str, secrets: Secrets<'_>) -> Option<Secre
     Some(Secret::new(value.to_owned()))
 }
 
-fn variable(node: &Node<'_>, env: Env<'_>) -> Option<String> {
+/// The value of the environment variable that a key names.
+pub(super) fn variable(node: &Node<'_>, env: Env<'_>) -> Option<String> {
     let name = node.text()?;
     match env(name) {
         Some(value) if value.trim().is_empty() => {

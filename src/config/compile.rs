@@ -5,6 +5,7 @@ use toml::de::DeTable;
 use super::accepts::Builder;
 use super::assets::Assets;
 use super::auth::Secrets;
+use super::chains::Chains;
 use super::facilitators::Facilitators;
 use super::keys::TOP;
 use super::report::Report;
@@ -12,7 +13,7 @@ use super::source::Source;
 use super::terms::Terms;
 use super::upstreams::Upstreams;
 use super::walk::{Node, Section};
-use super::{Config, Env, Loaded, accounts, listeners, routes, settings, syntax};
+use super::{Config, Env, Loaded, accounts, ledger, listeners, routes, settings, syntax};
 use crate::x402::Network;
 
 /// Networks shown to v1 clients when nothing else is written: those that every one of them knows.
@@ -54,7 +55,11 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
     let own = listeners.iter().map(|listener| listener.address).chain(admin).collect();
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
     let mut upstreams = Upstreams::read(&top, own);
-    let mut facilitators = Facilitators::read(&top, Secrets { env, plaintext });
+    let secrets = Secrets { env, plaintext };
+    let ledger = ledger::ledger(&top, secrets);
+    let (redelivery, pledges) = (ledger::redelivery(&top), ledger::pledges(&top));
+    let mut facilitators = Facilitators::read(&top, secrets);
+    let chains = Chains::read(&top, Secrets { env, plaintext });
     let assets = Assets::read(&top);
     let terms = Terms::read(&top, &mut facilitators);
     let v1_networks = v1_networks(&top);
@@ -74,6 +79,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         routes::report_no_upstream(&top);
     }
     let (facilitators, facilitator_groups) = facilitators.finish();
+    let chains = chains.finish(routes.as_ref().map(AsRef::as_ref));
     Some(Config {
         listeners,
         admin,
@@ -81,9 +87,12 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         upstreams,
         facilitators,
         facilitator_groups,
+        chains,
         routes: routes?,
         limits: limits.clients,
-        max_claims: limits.max_claims,
+        ledger: ledger?,
+        redelivery,
+        pledges,
         verify_in_flight: limits.verify_in_flight,
         origin_time_seconds: limits.origin_time_seconds,
         cors,

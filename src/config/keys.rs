@@ -52,6 +52,8 @@ pub(super) const TABLES: &[&Table] = &[
     &TLS,
     &ADMIN,
     &LOG,
+    &LEDGER,
+    &REDELIVERY,
     &LIMITS,
     &CORS,
     &SANDBOX,
@@ -59,6 +61,7 @@ pub(super) const TABLES: &[&Table] = &[
     &FACILITATOR_TABLE,
     &AUTH,
     &ASSET_TABLE,
+    &CHAIN_TABLE,
 ];
 
 const fn key(name: &'static str, kind: &'static str, doc: &'static str) -> Key {
@@ -122,11 +125,14 @@ pub(super) const TOP: Table = Table {
         table("listeners", "a list of [[listeners]]", "addresses clients connect to, with TLS", &LISTENER),
         table("admin", TABLE, "the operator's private address", &ADMIN),
         table("log", TABLE, "how the log is written", &LOG),
+        table("ledger", TABLE, "where payments are remembered", &LEDGER),
+        table("redelivery", TABLE, "when what was paid for may be fetched again", &REDELIVERY),
         table("limits", TABLE, "limits on clients", &LIMITS),
         table("cors", TABLE, "which web pages may read the gateway's own answers", &CORS),
         table("sandbox", TABLE, "the built-in facilitator that moves no money", &SANDBOX),
         named("upstreams", "sites behind the gateway, by name", &UPSTREAM_TABLE),
         named("facilitators", "who verifies and settles, by name", &FACILITATOR_TABLE),
+        named("chains", "nodes that are asked what became of payments, by network", &CHAIN_TABLE),
     ],
 };
 
@@ -229,6 +235,25 @@ pub(super) const LOG: Table = Table {
     ],
 };
 
+/// `[ledger]`
+pub(super) const LEDGER: Table = Table {
+    header: "[ledger]",
+    keys: &[
+        key("url", TEXT, "where it is: \"sqlite://FILE\" or \"postgres://…\""),
+        key("url_env", TEXT, "environment variable that says where it is"),
+        key("retention_days", NUMBER, "days a payment is remembered"),
+    ],
+};
+
+/// `[redelivery]`
+pub(super) const REDELIVERY: Table = Table {
+    header: "[redelivery]",
+    keys: &[
+        key("window_seconds", NUMBER, "seconds after settlement during which it may be fetched again"),
+        key("tries", NUMBER, "times it may be fetched again; 0: never"),
+    ],
+};
+
 /// `[limits]`
 pub(super) const LIMITS: Table = Table {
     header: "[limits]",
@@ -240,7 +265,8 @@ pub(super) const LIMITS: Table = Table {
         key("read_timeout_ms", NUMBER, "milliseconds between two reads from a client"),
         key("write_timeout_ms", NUMBER, "milliseconds for a write to a client"),
         key("min_body_rate", NUMBER, "bytes per second below which a body is given up; 0: no limit"),
-        key("max_claims", NUMBER, "payments remembered at a time"),
+        key("payer_in_flight", NUMBER, "payments of one payer under way at a time; 0: no limit"),
+        key("payer_in_flight_sum", TEXT, "their sum in one asset, such as \"$100\""),
         key("verify_in_flight", NUMBER, "verifications under way at a time"),
         key("shutdown_grace_seconds", NUMBER, "seconds requests get to finish at shutdown"),
         key("origin_time_seconds", NUMBER, "seconds a payment must stay valid when it arrives"),
@@ -320,5 +346,18 @@ pub(super) const ASSET_TABLE: Table = Table {
         key("name", TEXT, "name in the token's EIP-712 domain"),
         key("version", TEXT, "version in the token's EIP-712 domain"),
         key("method", TEXT, "\"eip3009\" or \"permit2\""),
+    ],
+};
+
+/// `[chains.NAME]`
+pub(super) const CHAIN_TABLE: Table = Table {
+    header: "[chains.NAME]",
+    keys: &[
+        key("rpc", TEXT, "URL of a node that speaks JSON-RPC"),
+        key("rpc_env", TEXT, "environment variable with the URL of a node"),
+        key("insecure", BOOL, "whether http:// to another machine is allowed"),
+        key("confirmations", NUMBER, "how deep a block must be to count; 1 is the latest one"),
+        key("timeout_ms", NUMBER, "milliseconds for one question to the node"),
+        key("accept_used", BOOL, "whether a payment that somebody else submitted counts"),
     ],
 };

@@ -8,12 +8,14 @@ mod accepts;
 mod accounts;
 mod assets;
 mod auth;
+mod chains;
 mod compile;
 mod conditions;
 mod diagnostic;
 mod facilitators;
 mod json;
 mod keys;
+mod ledger;
 mod listeners;
 mod offers;
 mod price;
@@ -36,7 +38,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::FacilitatorSettings;
+use crate::ledger::Redelivery;
+use crate::ledger::settings::{LedgerSettings, Pledges};
 use crate::policy::RouteTable;
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::Money;
@@ -61,12 +66,18 @@ pub struct Config {
     /// Which facilitators stand in for each other, in order: indexes into `facilitators`;
     /// [`crate::policy::FacilitatorId`] is an index into this list.
     pub facilitator_groups: Vec<Vec<usize>>,
+    /// Chains that can be asked what became of payments, each once.
+    pub chains: Vec<ChainSettings>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.
     pub limits: Limits,
-    /// Most payments remembered at a time; beyond it priced routes answer 503.
-    pub max_claims: usize,
+    /// Where payments are remembered, and for how long.
+    pub ledger: LedgerSettings,
+    /// When what was paid for may be fetched again.
+    pub redelivery: Redelivery,
+    /// What one payer may have pledged at a time.
+    pub pledges: Pledges,
     /// Most verifications under way at a time; beyond it priced routes answer 503.
     pub verify_in_flight: usize,
     /// Seconds a payment must stay valid when it arrives: the origin's time and the settlement's.

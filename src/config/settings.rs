@@ -17,19 +17,13 @@ pub(super) const DEADLINE_MS: RangeInclusive<u64> = 1..=3_600_000;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AllLimits {
     pub(super) clients: Limits,
-    pub(super) max_claims: usize,
     pub(super) verify_in_flight: usize,
     pub(super) origin_time_seconds: u64,
 }
 
 impl Default for AllLimits {
     fn default() -> Self {
-        Self {
-            clients: Limits::default(),
-            max_claims: 1_000_000,
-            verify_in_flight: 1024,
-            origin_time_seconds: 20,
-        }
+        Self { clients: Limits::default(), verify_in_flight: 1024, origin_time_seconds: 20 }
     }
 }
 
@@ -70,7 +64,6 @@ pub(super) fn limits(top: &Section<'_>) -> AllLimits {
             node.error(message, "make `header_bytes` at least as large as `payment_header_bytes`");
         }
     }
-    count("max_claims", 1..=100_000_000, &mut limits.max_claims);
     count("verify_in_flight", 1..=1_000_000, &mut limits.verify_in_flight);
     if let Some(seconds) = number("origin_time_seconds", 0..=86_400) {
         limits.origin_time_seconds = seconds;

@@ -109,7 +109,8 @@ fn is_secret(name: &str, content: &str, in_auth: bool) -> bool {
         // The secret itself, where the name of its variable belongs, is a common slip.
         Some("env") => !is_variable_name(content),
         Some("file") => false,
-        _ => telling || (in_auth && name == "value"),
+        // Providers of nodes put keys into their URLs.
+        _ => telling || name == "rpc" || (in_auth && name == "value"),
     }
 }
 
@@ -152,6 +153,8 @@ mod tests {
             ("[facilitators.x]\nauth = { value = 'abc', value_env = \"NAME\" }", vec!["abc"]),
             ("[[x]]\npassword = \"abc\"", vec!["abc"]),
             ("x.auth.secret = \"\"\"abc\ndef\"\"\"", vec!["\"\"abc\ndef\"\""]),
+            ("[chains.base]\nrpc = \"https://node.example/v2/abc\"", vec!["https://node.example/v2/abc"]),
+            ("rpc_env = \"https://node.example/v2/abc\"", vec!["https://node.example/v2/abc"]),
             ("secret_env = \"hunter2\"\nsecret_file = \"key.pem\"", vec!["hunter2"]),
             ("url = \"https://me:pw@example.com/@\"", vec!["me:pw"]),
             ("facilitator = [\"https://me@example.com\", \"sandbox\"]", vec!["me"]),

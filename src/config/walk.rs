@@ -113,6 +113,11 @@ impl<'a> Section<'a> {
         &self.path
     }
 
+    /// A path of a file that need not be there: relative ones start at the folder of the configuration.
+    pub(super) fn resolve(&self, path: &str) -> std::path::PathBuf {
+        self.report.source().resolve(path)
+    }
+
     /// The line the table begins in, from 1.
     pub(super) fn line(&self) -> usize {
         self.span.as_ref().map_or(1, |span| self.report.source().line_of(span.start) + 1)

@@ -5,8 +5,13 @@
 #[cfg(test)]
 pub(crate) mod contract;
 mod machine;
+#[cfg(test)]
 mod model;
+mod open;
+mod postgres;
 mod record;
+pub mod settings;
+mod sqlite;
 mod step;
 
 use std::time::Duration;
@@ -16,7 +21,9 @@ use async_trait::async_trait;
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
+#[cfg(test)]
 pub(crate) use model::ModelLedger;
+pub use open::{OpenError, open, read};
 pub use record::{
     ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
     PaymentState, Recorded, Redelivery, Settlement, Unresolved,

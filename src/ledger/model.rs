@@ -53,6 +53,11 @@ impl ModelLedger {
         self.lock().broken = cause.map(str::to_owned);
     }
 
+    /// Which gateway's it is.
+    pub(crate) fn name(&self) -> GatewayId {
+        self.me
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap()
     }
@@ -172,7 +177,8 @@ impl Steps for ModelLedger {
         limit: u32,
     ) -> Result<Vec<Unresolved>, LedgerError> {
         let mut shared = self.usable()?;
-        let mut records: Vec<_> = shared.records.values().cloned().collect();
+        let open = |record: &&PaymentRecord| record.state == PaymentState::Unresolved;
+        let mut records: Vec<_> = shared.records.values().filter(open).cloned().collect();
         records.sort_by_key(|record| (record.next_try, record.id));
         let mut taken = Vec::new();
         for record in records {

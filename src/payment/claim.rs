@@ -12,7 +12,7 @@ use super::offers::LiveAccept;
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
 use super::settle::Receipt;
-use crate::ledger::{Claimed, NewClaim, Particulars, PayerLimits, PaymentState};
+use crate::ledger::{Claimed, NewClaim, Particulars, PaymentState};
 use crate::policy::{FacilitatorId, SettleWhen};
 use crate::scheme::Authorization;
 use crate::x402::types::FacilitatorRequest;
@@ -110,7 +110,6 @@ impl Shared {
             .as_ref()
             .zip(authorization.payer.as_ref())
             .map(|(identifier, payer)| hash_of(&[&payer.to_ascii_lowercase(), purchase.route, identifier]));
-        let sum = self.pledges.sum.as_ref().and_then(|sum| sum.to_atomic(terms.decimals).ok());
         NewClaim {
             id: authorization.id,
             grant: self.grants.fetch_add(1, Ordering::Relaxed),
@@ -118,7 +117,7 @@ impl Shared {
             request: purchase.hash(required),
             repeatable: purchase.is_repeatable(),
             identifier,
-            limits: PayerLimits { count: self.pledges.count, sum },
+            limits: self.pledges.in_asset(terms.decimals),
             redelivery: self.redelivery,
             particulars: Particulars {
                 payer: authorization.payer.clone(),

@@ -15,20 +15,12 @@ use super::refusal::Refusal;
 use super::settle::{self, Receipt};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::Facilitator;
+use crate::ledger::settings::Pledges;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, SettleWhen};
 use crate::scheme::{Authorization, Moment, PaymentId};
 use crate::x402::types::FacilitatorRequest;
-use crate::x402::{Money, PaymentPayload, PaymentRequirements, Reason, VerifyResponse, Version};
-
-/// What one payer may have claimed, being settled or unresolved at a time.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Pledges {
-    /// Payments on one network; 0: no limit.
-    pub count: u32,
-    /// Their sum in one asset; `None`: no limit.
-    pub sum: Option<Money>,
-}
+use crate::x402::{PaymentPayload, PaymentRequirements, Reason, VerifyResponse, Version};
 
 /// What the gate is made of.
 pub struct GateParts {

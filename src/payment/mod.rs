@@ -20,9 +20,10 @@ mod simulation;
 mod tests;
 mod upkeep;
 
+pub use crate::ledger::settings::Pledges;
 pub use chains::Chains;
 pub use challenge::{Challenge, Resource};
-pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader, Pledges};
+pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader};
 pub use offers::{LiveAccept, LiveOffer, OfferBook};
 pub use permit::{Delivery, Permit};
 pub use refusal::Refusal;

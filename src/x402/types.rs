@@ -124,7 +124,7 @@ pub enum VerifyResponse {
 }
 
 /// The settlement of a payment: content of `PAYMENT-RESPONSE`, also when it failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SettleResponse {
     /// Whether the money moved.

@@ -336,16 +336,3 @@ async fn a_payment_presented_again_soon_is_not_verified_again() {
     assert_eq!(shop.present("/paid/a", &payment).await.status, 200);
     assert_eq!((shop.verifications(), shop.settlements()), (1, 1));
 }
-
-/// Compliance 58: what cannot be judged is not let through.
-#[tokio::test]
-async fn a_full_ledger_takes_no_payment_rather_than_forget_one() {
-    let config = format!("{PAID}[limits]\nmax_claims = 1\n");
-    let shop = Shop::with(Origin::site().await, "", &config).await;
-    assert_eq!(shop.buy("/paid/a").await.status, 200);
-    let full = shop.buy("/paid/a").await;
-    assert_eq!((full.status, full.header("payment-required")), (503, None));
-    assert!(full.header("retry-after").is_some());
-    assert_eq!((shop.origin.requests().len(), shop.verifications()), (1, 1));
-    assert_eq!(shop.ask("/free/a").await.status, 200);
-}

@@ -16,6 +16,7 @@ mod cors;
 mod credentials;
 mod facilitators;
 mod http2;
+mod ledger;
 mod limits;
 mod matching;
 mod payments;

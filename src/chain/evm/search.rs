@@ -139,3 +139,7 @@ impl<'a> Scan<'a> {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;

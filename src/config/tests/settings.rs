@@ -297,17 +297,20 @@ fn a_facilitator_for_test_networks_is_warned_of_on_others() {
 
 #[test]
 fn limits_have_sound_defaults_and_bounds() {
-    let config =
-        clean(&format!("{BASE}[limits]\nheader_timeout_ms = 5\nmax_claims = 7\norigin_time_seconds = 1\n"));
+    let lines = "[limits]\nheader_timeout_ms = 5\nverify_in_flight = 7\norigin_time_seconds = 1\n";
+    let config = clean(&format!("{BASE}{lines}"));
     assert_eq!(
-        (config.limits.header_timeout, config.max_claims, config.origin_time_seconds),
+        (config.limits.header_timeout, config.verify_in_flight, config.origin_time_seconds),
         (Duration::from_millis(5), 7, 1)
     );
     for (line, message) in [
         ("header_bytes = 100", "E 6: limits.header_bytes: must be from 1024 to 1048576"),
         ("read_timeout_ms = 0", "E 6: limits.read_timeout_ms: must be from 1 to 3600000"),
-        ("max_claims = -1", "E 6: limits.max_claims: must be from 1 to 100000000"),
-        ("max_claims = 1.5", "E 6: limits.max_claims: expected a whole number, found a number with a point"),
+        ("verify_in_flight = -1", "E 6: limits.verify_in_flight: must be from 1 to 1000000"),
+        (
+            "min_body_rate = 1.5",
+            "E 6: limits.min_body_rate: expected a whole number, found a number with a point",
+        ),
         (
             "payment_header_bytes = 100000",
             "E 6: limits.payment_header_bytes: a payment header of 100000 bytes does not fit into a head of 65536",

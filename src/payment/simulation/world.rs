@@ -13,15 +13,12 @@ use tokio::time::Instant;
 use crate::chain::{Chain, ChainError, Finding, NonceUse, Received};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
-use crate::ledger::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, ModelLedger, NewClaim,
-    PaymentRecord, Recorded, Redelivery, Settlement, TakenOver, Unresolved,
-};
+use crate::ledger::{LedgerError, ModelLedger, Redelivery};
 use crate::payment::tests::{ORIGIN, priced_route, supported};
 use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
 use crate::policy::{FacilitatorId, Route, RouteTable, SettleWhen};
 use crate::scheme::testing::{MOMENT, terms};
-use crate::scheme::{OnChain, PaymentId, SCHEMES, Scheme as _};
+use crate::scheme::{OnChain, PaymentId};
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{Network, Reason, SettleResponse, Supported, VerifyResponse, Version};
 
@@ -124,6 +121,8 @@ pub(super) struct World {
     /// Payments on the chain, with their transactions.
     chain: Mutex<BTreeMap<PaymentId, String>>,
     violations: Mutex<Vec<String>>,
+    /// What happened to which payment, for whoever reads a violation.
+    history: Mutex<Vec<(PaymentId, String)>>,
     totals: Mutex<Totals>,
 }
 
@@ -143,6 +142,7 @@ impl World {
             payments: Mutex::default(),
             chain: Mutex::default(),
             violations: Mutex::default(),
+            history: Mutex::default(),
             totals: Mutex::default(),
         });
         for _ in 0..GATEWAYS {
@@ -203,6 +203,12 @@ impl World {
         tokio::time::sleep(Duration::from_millis(self.below(millis.max(1)))).await;
     }
 
+    async fn wait_unless_healed(&self, millis: u64) {
+        if !self.healed.load(Ordering::SeqCst) {
+            self.wait(millis).await;
+        }
+    }
+
     pub(super) fn heal(&self) {
         self.healed.store(true, Ordering::SeqCst);
     }
@@ -214,6 +220,12 @@ impl World {
     /// Takes note of a payment.
     pub(super) fn knows(&self, nonce: B256, id: PaymentId) {
         self.payments.lock().unwrap().insert(nonce, id);
+    }
+
+    fn id_of(&self, request: &FacilitatorRequest) -> PaymentId {
+        let nonce = request.payload["authorization"]["nonce"].as_str().unwrap().parse().unwrap();
+        let payments = self.payments.lock().unwrap();
+        *payments.get::<B256>(&nonce).unwrap()
     }
 
     pub(super) fn ledger(&self) -> &ModelLedger {
@@ -238,8 +250,17 @@ impl World {
         Some(chain.entry(id).or_insert_with(|| format!("0x{number:064x}")).clone())
     }
 
-    pub(super) fn violated(&self, what: String) {
-        self.violations.lock().unwrap().push(what);
+    /// Takes note of what happened to a payment.
+    pub(super) fn note(&self, id: PaymentId, what: impl std::fmt::Debug) {
+        let at = self.started.elapsed().as_millis();
+        self.history.lock().unwrap().push((id, format!("  {at:>8} ms {what:?}")));
+    }
+
+    pub(super) fn violated(&self, id: PaymentId, what: &str) {
+        let history = self.history.lock().unwrap();
+        let lines = history.iter().filter(|(found, _)| *found == id).map(|(_, line)| line.as_str());
+        let story: Vec<_> = lines.collect();
+        self.violations.lock().unwrap().push(format!("{id} {what}\n{}", story.join("\n")));
     }
 
     pub(super) fn violations(&self) -> Vec<String> {
@@ -273,22 +294,16 @@ pub(super) async fn reap(world: Arc<World>) {
 }
 
 /// Everything that one gateway reaches: it fails as chance has it, and for ever when the gateway is dead.
-struct Edge {
-    world: Arc<World>,
+pub(super) struct Edge {
+    pub(super) world: Arc<World>,
     life: Arc<Life>,
-    ledger: ModelLedger,
+    pub(super) ledger: ModelLedger,
 }
 
 impl Clock for Edge {
     fn now(&self) -> UnixSeconds {
         self.world.now()
     }
-}
-
-pub(super) fn id_of(request: &FacilitatorRequest) -> PaymentId {
-    let moment = crate::scheme::Moment { now: MOMENT.now, margin_seconds: 0 };
-    let scheme = SCHEMES.iter().find(|scheme| scheme.serves(&request.network)).unwrap();
-    scheme.inspect(&request.requirements, &request.payload, moment).unwrap().id
 }
 
 fn response(success: bool, transaction: String, reason: Option<&str>) -> SettleResponse {
@@ -349,7 +364,7 @@ impl Edge {
     }
 
     /// A step of the ledger that may fail before it is taken, and after.
-    async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
+    pub(super) async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = Result<T, LedgerError>>,
     {
@@ -357,13 +372,13 @@ impl Edge {
             self.world.count(|totals| totals.ledger_failures += 1);
             Err(LedgerError::Unavailable(format!("as chance has it, {when} writing")))
         };
-        self.world.wait(5).await;
+        self.world.wait_unless_healed(5).await;
         self.life.goes_on().await;
         if self.world.fails(3) {
             return failed("before");
         }
         let result = step().await;
-        self.world.wait(5).await;
+        self.world.wait_unless_healed(5).await;
         self.life.goes_on().await;
         if self.world.fails(3) { failed("after") } else { result }
     }
@@ -385,7 +400,7 @@ impl Facilitator for Edge {
         if self.world.fails(5) {
             return Err(self.unavailable());
         }
-        if self.world.paid(id_of(request)).is_some() {
+        if self.world.paid(self.world.id_of(request)).is_some() {
             return Ok(VerifyResponse::Invalid { reason: Reason::EVM_NONCE_USED, payer: None });
         }
         Ok(VerifyResponse::Valid { payer: None })
@@ -393,7 +408,9 @@ impl Facilitator for Edge {
 
     async fn settle(&self, request: &FacilitatorRequest) -> SettleOutcome {
         self.life.goes_on().await;
-        let outcome = self.settle_now(id_of(request)).await;
+        let id = self.world.id_of(request);
+        let outcome = self.settle_now(id).await;
+        self.world.note(id, &outcome);
         self.life.goes_on().await;
         outcome
     }
@@ -440,105 +457,5 @@ impl Chain for Edge {
         _since: UnixSeconds,
     ) -> Result<Option<NonceUse>, ChainError> {
         Ok(None)
-    }
-}
-
-#[async_trait]
-impl Accounts for Edge {
-    async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
-        self.step(|| self.ledger.get(id)).await
-    }
-
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<(UnixSeconds, PaymentId)>,
-        limit: u32,
-    ) -> Result<Vec<PaymentRecord>, LedgerError> {
-        self.step(|| self.ledger.list(filter, after, limit)).await
-    }
-}
-
-#[async_trait]
-impl Ledger for Edge {
-    async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError> {
-        self.step(|| self.ledger.claim(claim, now)).await
-    }
-
-    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.recant(claim, now)).await
-    }
-
-    async fn release(
-        &self,
-        token: ClaimToken,
-        reason: Option<&str>,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.release(token, reason, now)).await
-    }
-
-    async fn settling(
-        &self,
-        token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.settling(token, request, unique_transaction, now)).await
-    }
-
-    async fn settled(
-        &self,
-        token: ClaimToken,
-        settlement: Settlement<'_>,
-        now: UnixSeconds,
-    ) -> Result<Recorded, LedgerError> {
-        self.step(|| self.ledger.settled(token, settlement, now)).await
-    }
-
-    async fn declined(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.declined(token, reason, now)).await
-    }
-
-    async fn unresolved(
-        &self,
-        token: ClaimToken,
-        reason: &str,
-        transaction: &str,
-        next_try: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.unresolved(token, reason, transaction, next_try, now)).await
-    }
-
-    async fn due(
-        &self,
-        now: UnixSeconds,
-        lease: Duration,
-        limit: u32,
-    ) -> Result<Vec<Unresolved>, LedgerError> {
-        self.step(|| Ledger::due(&self.ledger, now, lease, limit)).await
-    }
-
-    async fn delivered(
-        &self,
-        token: ClaimToken,
-        end: DeliveryEnd,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.delivered(token, end, now)).await
-    }
-
-    async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
-        self.step(|| Ledger::beat(&self.ledger, now)).await
-    }
-
-    async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError> {
-        self.step(|| Ledger::forget(&self.ledger, retention_seconds, now)).await
-    }
-
-    async fn counts(&self) -> Result<Counts, LedgerError> {
-        self.step(|| Ledger::counts(&self.ledger)).await
     }
 }

@@ -9,11 +9,12 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use alloy_primitives::{Address, B256, Bytes, U256, address};
-use alloy_sol_types::{SolCall, sol};
+use alloy_sol_types::{Eip712Domain, SolCall, SolStruct, sol};
 use serde_json::{Value, json};
 use tollgate::scheme::TransferWithAuthorization;
 
 use super::client::PATIENCE;
+use super::payer::Payer;
 
 /// The chain it says it is, base-sepolia.
 pub const CHAIN_ID: u64 = 84532;
@@ -54,6 +55,7 @@ sol! {
         function balanceOf(address owner) external view returns (uint256);
         function transfer(address to, uint256 value) external returns (bool);
         function approve(address spender, uint256 value) external returns (bool);
+        function transferFrom(address from, address to, uint256 value) external returns (bool);
         function transferWithAuthorization(
             address from, address to, uint256 value, uint256 validAfter, uint256 validBefore, bytes32 nonce,
             bytes signature
@@ -62,6 +64,34 @@ sol! {
         function settle(PermitTransferFrom permit, address owner, Witness witness, bytes signature) external;
         function invalidateUnorderedNonces(uint256 wordPos, uint256 mask) external;
         function run(address[] targets, bytes[] inputs) external;
+    }
+}
+
+/// What payers sign besides EIP-3009 transfers.
+pub mod signed {
+    alloy_sol_types::sol! {
+        struct TokenPermissions {
+            address token;
+            uint256 amount;
+        }
+
+        struct Witness {
+            address to;
+            uint256 validAfter;
+        }
+
+        struct PermitWitnessTransferFrom {
+            TokenPermissions permitted;
+            address spender;
+            uint256 nonce;
+            uint256 deadline;
+            Witness witness;
+        }
+
+        struct CancelAuthorization {
+            address authorizer;
+            bytes32 nonce;
+        }
     }
 }
 
@@ -209,6 +239,17 @@ impl Anvil {
         }
     }
 
+    /// Makes several calls in one transaction, in the name of somebody who has nothing to do with them.
+    pub async fn batch(&self, calls: &[(Address, Vec<u8>)]) -> B256 {
+        let (targets, inputs) = calls.iter().cloned().map(|(to, input)| (to, input.into())).unzip();
+        self.send(SOMEBODY, BATCH, &Contracts::runCall { targets, inputs }).await
+    }
+
+    /// Takes the latest blocks back, as a reorganisation does.
+    pub async fn roll_back(&self, blocks: u64) {
+        self.rpc("anvil_rollback", json!([blocks])).await;
+    }
+
     /// Gives somebody tokens, in atomic units.
     pub async fn mint(&self, to: Address, value: u64) {
         let value = U256::from(value);
@@ -230,12 +271,6 @@ impl Anvil {
     /// Submits a signed transfer in the name of somebody who has nothing to do with it.
     pub async fn submit(&self, message: &TransferWithAuthorization, signature: &str) -> B256 {
         self.send(SOMEBODY, TOKEN, &transfer_call(message, signature)).await
-    }
-
-    /// The number of the latest block.
-    pub async fn block_number(&self) -> u64 {
-        let number = self.rpc("eth_blockNumber", json!([])).await;
-        number.as_str().unwrap().parse::<U256>().unwrap().to()
     }
 
     /// The time of the latest block, in seconds since 1970.
@@ -268,6 +303,57 @@ pub fn transfer_call(
         validBefore: message.validBefore,
         nonce: message.nonce,
         signature: signature.parse().unwrap(),
+    }
+}
+
+/// The call that cancels an authorization, by its payer.
+pub fn cancel_call(payer: &Payer, nonce: B256) -> Contracts::cancelAuthorizationCall {
+    let authorizer = payer.address();
+    let domain = Eip712Domain::new(
+        Some("USDC".into()),
+        Some("2".into()),
+        Some(U256::from(CHAIN_ID)),
+        Some(TOKEN),
+        None,
+    );
+    let digest = signed::CancelAuthorization { authorizer, nonce }.eip712_signing_hash(&domain);
+    let signature: Bytes = payer.sign(digest).parse().unwrap();
+    let word = |from: usize| B256::from_slice(&signature[from..from + 32]);
+    Contracts::cancelAuthorizationCall { authorizer, nonce, v: signature[64], r: word(0), s: word(32) }
+}
+
+/// A permit for the x402 proxy.
+pub fn permit(to: Address, amount: u64, nonce: U256, deadline: u64) -> signed::PermitWitnessTransferFrom {
+    signed::PermitWitnessTransferFrom {
+        permitted: signed::TokenPermissions { token: TOKEN, amount: U256::from(amount) },
+        spender: EXACT_PROXY,
+        nonce,
+        deadline: U256::from(deadline),
+        witness: signed::Witness { to, validAfter: U256::ZERO },
+    }
+}
+
+/// The signature of a permit.
+pub fn sign_permit(payer: &Payer, permit: &signed::PermitWitnessTransferFrom) -> String {
+    let chain_id = Some(U256::from(CHAIN_ID));
+    let domain = Eip712Domain::new(Some("Permit2".into()), None, chain_id, Some(PERMIT2), None);
+    payer.sign(permit.eip712_signing_hash(&domain))
+}
+
+/// The call of the x402 proxy that spends a permit.
+pub fn settle_call(payer: &Payer, permit: &signed::PermitWitnessTransferFrom) -> Contracts::settleCall {
+    Contracts::settleCall {
+        permit: Contracts::PermitTransferFrom {
+            permitted: Contracts::TokenPermissions {
+                token: permit.permitted.token,
+                amount: permit.permitted.amount,
+            },
+            nonce: permit.nonce,
+            deadline: permit.deadline,
+        },
+        owner: payer.address(),
+        witness: Contracts::Witness { to: permit.witness.to, validAfter: permit.witness.validAfter },
+        signature: sign_permit(payer, permit).parse().unwrap(),
     }
 }
 

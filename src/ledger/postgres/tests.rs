@@ -1,0 +1,76 @@
+//! The contract, and what only a shared database can do wrong.
+
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../tests/it/support/postgres.rs"]
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+use sqlx::{Connection as _, PgConnection};
+
+use super::super::contract;
+use super::PostgresLedger;
+use super::database::Limits;
+use crate::clock::SystemClock;
+use server::Postgres;
+
+/// Gateways over one database.
+struct Store {
+    url: String,
+}
+
+/// Nobody lapses while a test runs, unless it says so.
+const LIMITS: Limits = Limits { lease: Duration::from_secs(600), ..Limits::USUAL };
+
+impl Store {
+    async fn new() -> Self {
+        Self { url: Postgres::shared().database().await }
+    }
+
+    async fn sql(&self, sql: &'static str, gateway: i64) {
+        let mut connection = PgConnection::connect(&self.url).await.unwrap();
+        sqlx::query(sql).bind(gateway).execute(&mut connection).await.unwrap();
+    }
+}
+
+#[async_trait]
+impl contract::Store for Store {
+    type Ledger = PostgresLedger;
+
+    async fn open(&self) -> PostgresLedger {
+        let ledger = PostgresLedger::with(&self.url, LIMITS, Arc::new(SystemClock)).await.unwrap();
+        // It has watched the others for long enough to judge them.
+        let beat =
+            "INSERT INTO tollgate_gateways (id, since, seen) VALUES ($1, now() - interval '1 day', now())";
+        self.sql(beat, ledger.me.0).await;
+        ledger
+    }
+
+    async fn kill(&self, ledger: PostgresLedger) {
+        let lapse = "UPDATE tollgate_gateways SET seen = now() - interval '1 hour' WHERE id = $1";
+        self.sql(lapse, ledger.me.0).await;
+    }
+
+    fn takes_several(&self) -> bool {
+        true
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_keeps_the_contract() {
+    contract::holds_for(Store::new).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+    #[test]
+    fn random_lives_of_payments_go_as_in_the_model(lives in contract::lives::lives()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            contract::lives::go_as_in_the_model(&Store::new().await, lives, true).await
+        })?;
+    }
+}
