@@ -18,12 +18,12 @@ use crate::x402::types::FacilitatorRequest;
 
 /// How often it is looked whether an unresolved payment is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two signs of life to the other gateways.
-const LOOKS_PER_BEAT: u32 = 2;
-/// Looks between two times that old payments are forgotten.
-const LOOKS_PER_FORGETTING: u32 = 600;
+/// Time between two signs of life to the other gateways.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Time between two times that old payments are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Payments driven at a time.
-const DRIVEN_AT_A_TIME: u32 = 16;
+const DRIVEN_AT_A_TIME: usize = 64;
 /// How long one may be driven before another gateway takes it: longer than any settlement takes.
 const LEASE: Duration = Duration::from_secs(180);
 /// The longest wait between two drives, in seconds.
@@ -43,39 +43,51 @@ impl Gate {
     /// Drives, takes over and forgets until the process ends. `retention_seconds` is how long
     /// payments are kept.
     pub async fn keep_up(self, retention_seconds: u64) {
-        let mut looks = 0_u32;
+        // None waits for another: a facilitator that stalls must neither keep the others' payments
+        // waiting nor make this gateway look dead.
+        tokio::join!(self.show_life(), self.keep_driving(), self.keep_forgetting(retention_seconds));
+    }
+
+    async fn show_life(&self) {
         loop {
-            if looks % LOOKS_PER_BEAT == 0 {
-                // What fails now is tried again soon; requests are refused meanwhile.
-                let _ = self.0.beat().await;
+            // What fails now is tried again soon; requests are refused meanwhile.
+            let _ = self.0.beat().await;
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    async fn keep_driving(&self) {
+        let mut drives = JoinSet::new();
+        loop {
+            while drives.try_join_next().is_some() {}
+            let free = DRIVEN_AT_A_TIME.saturating_sub(drives.len());
+            if free > 0 {
+                self.drive_due(&mut drives, free).await;
             }
-            self.drive_due().await;
-            if looks % LOOKS_PER_FORGETTING == LOOKS_PER_FORGETTING - 1 {
-                self.forget(retention_seconds).await;
-            }
-            looks = looks.wrapping_add(1);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Drives every unresolved payment that is due, once; returns how many there were.
-    pub async fn drive_due(&self) -> usize {
-        let due = match self.0.ledger.due(self.0.clock.now(), LEASE, DRIVEN_AT_A_TIME).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "unresolved payments cannot be looked up");
-                return 0;
+    /// Begins to drive at most `limit` unresolved payments that are due.
+    async fn drive_due(&self, drives: &mut JoinSet<()>, limit: usize) {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        match self.0.ledger.due(self.0.clock.now(), LEASE, limit).await {
+            Ok(due) => {
+                for payment in due {
+                    // Not counted as under way: shutdown need not wait for what the next start takes up again.
+                    let shared = Arc::clone(&self.0);
+                    drives.spawn(async move { drive(&shared, payment).await });
+                }
             }
-        };
-        let count = due.len();
-        let mut drives = JoinSet::new();
-        for payment in due {
-            // Not counted as under way: shutdown need not wait for what the next start takes up again.
-            let shared = Arc::clone(&self.0);
-            drives.spawn(async move { drive(&shared, payment).await });
+            Err(error) => tracing::warn!(%error, "unresolved payments cannot be looked up"),
         }
-        while drives.join_next().await.is_some() {}
-        count
+    }
+
+    async fn keep_forgetting(&self, retention_seconds: u64) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.forget(retention_seconds).await;
+        }
     }
 
     async fn forget(&self, retention_seconds: u64) {

@@ -8,17 +8,20 @@
 
 mod authorizations;
 mod availability;
+mod books;
 mod browser_page;
 mod bypasses;
 mod chain;
 mod compliance;
 mod cors;
 mod credentials;
+mod facilitator_service;
 mod facilitators;
 mod http2;
 mod ledger;
 mod limits;
 mod matching;
+mod onchain;
 mod payments;
 mod proxy;
 mod proxy_framing;
@@ -26,6 +29,7 @@ mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
 mod readme;
+mod redelivery;
 mod release;
 mod replay;
 mod routing;
@@ -35,3 +39,6 @@ mod streams;
 mod support;
 mod tls;
 mod wire;
+
+// The contract of facilitators is tested where it is written, and here.
+use tollgate::x402;
