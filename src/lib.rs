@@ -14,7 +14,7 @@
 //! | [`secret`] | values that cannot be printed by accident | nothing of ours |
 //! | [`scheme`] | how a payment is understood, one file per scheme, no I/O | `x402`, `clock` |
 //! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
-//! | [`facilitator`] | who verifies and settles: the contract, HTTP, sandbox, fail-over | `x402`, `clock`, `secret`, `scheme`, `telemetry` |
+//! | [`facilitator`] | who verifies and settles: the contract, HTTP, on chain, sandbox, fail-over; the service for others | `x402`, `clock`, `secret`, `scheme`, `telemetry`, `chain` |
 //! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock`, `secret` |
 //! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |

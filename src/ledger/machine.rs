@@ -190,14 +190,15 @@ fn exceeds(limits: PayerLimits, beside: &Beside, amount: AtomicAmount) -> bool {
 /// A payment that is in use or was settled is presented again.
 fn present(mut record: Box<PaymentRecord>, claim: &NewClaim, moment: Moment) -> (Change, Claimed) {
     let same_request = record.request_hash == claim.request;
-    if same_request && may_deliver_again(&record, claim, moment.now) {
-        if let Some(response) = record.response.clone() {
-            record = moved(record, PaymentState::Settled, moment.now);
-            record.deliveries = record.deliveries.saturating_add(1);
-            (record.owner, record.grant) = (Some(moment.me), claim.grant);
-            let token = record.token();
-            return (Change::Put(record), Claimed::Owed { token, response });
-        }
+    if same_request
+        && may_deliver_again(&record, claim, moment.now)
+        && let Some(response) = record.response.clone()
+    {
+        record = moved(record, PaymentState::Settled, moment.now);
+        record.deliveries = record.deliveries.saturating_add(1);
+        (record.owner, record.grant) = (Some(moment.me), claim.grant);
+        let token = record.token();
+        return (Change::Put(record), Claimed::Owed { token, response });
     }
     let delivering = record.state == PaymentState::Settled && record.owner.is_some();
     let answer = Claimed::Held { state: record.state, same_request, delivering };
@@ -280,16 +281,12 @@ fn settle(
         record.request = None;
         record.next_try = None;
     }
-    match deliver {
-        Some(grant) => {
-            (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
-            (Change::Put(record), Recorded::Deliver)
-        }
-        None => {
-            (record.owner, record.deliveries) = (None, 0);
-            (Change::Put(record), Recorded::Owed)
-        }
-    }
+    let Some(grant) = deliver else {
+        (record.owner, record.deliveries) = (None, 0);
+        return (Change::Put(record), Recorded::Owed);
+    };
+    (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
+    (Change::Put(record), Recorded::Deliver)
 }
 
 fn decline(record: Box<PaymentRecord>, reason: &str, now: UnixSeconds) -> Box<PaymentRecord> {

@@ -8,12 +8,14 @@
 
 mod authorizations;
 mod availability;
+mod books;
 mod browser_page;
 mod bypasses;
 mod chain;
 mod compliance;
 mod cors;
 mod credentials;
+mod facilitator_service;
 mod facilitators;
 mod fault_matrix;
 mod http2;
@@ -21,6 +23,7 @@ mod identifiers;
 mod ledger;
 mod limits;
 mod matching;
+mod onchain;
 mod outages;
 mod payments;
 mod pledges;
@@ -40,3 +43,6 @@ mod streams;
 mod support;
 mod tls;
 mod wire;
+
+// The contract of facilitators is tested where it is written, and here.
+use tollgate::x402;

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use reqwest::{Response, StatusCode, Url};
 
 pub(crate) use arguments::Arguments;
+pub(super) use terminal::clean;
 
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
