@@ -50,23 +50,32 @@ async fn a_lost_commit_grants_nothing_whether_it_arrived_or_not() {
         let new = numbered(1);
         relay.will(lose);
         assert!(is_unavailable(&ledger.claim(&new, NOW).await), "{lose:?}");
-        // Nobody holds it: it can be claimed at once.
+        assert_eq!(once_usable(async || ledger.recant(&new, NOW).await).await, Ok(()));
         let claimed = once_usable(async || ledger.claim(&new, NOW).await).await.unwrap();
         let Claimed::New(token) = claimed else { panic!("{lose:?}: {claimed:?}") };
 
         relay.will(lose);
         assert!(is_unavailable(&ledger.settling(token, "request", false, NOW).await), "{lose:?}");
-        assert_eq!(once_usable(async || ledger.settling(token, "request", false, NOW).await).await, Ok(()));
+        // Asked again, it is a step that was taken, or one that can be taken.
+        let again = once_usable(async || ledger.settling(token, "request", false, NOW).await).await;
+        let found = again.err().map(|error| error.to_string());
+        assert!(
+            found.is_none_or(|found| found.ends_with("cannot become settling from settling")),
+            "{lose:?}"
+        );
+        assert_eq!(state(&ledger, &new).await, Some(PaymentState::Settling));
 
         relay.will(lose);
         assert!(is_unavailable(&settled(&ledger, token, true).await), "{lose:?}");
         let recorded = once_usable(async || settled(&ledger, token, false).await).await.unwrap();
         assert!(matches!(recorded, Recorded::Owed | Recorded::Taken), "{lose:?}: {recorded:?}");
+        let _ = ledger.delivered(token, DeliveryEnd::NotBegun, NOW).await;
         assert_eq!(relay.lost(), 3);
 
         // The money moved, and its one delivery is still owed.
         relay.will(lose);
         assert!(is_unavailable(&ledger.claim(&new, NOW.plus(4_000)).await), "{lose:?}");
+        assert_eq!(once_usable(async || ledger.recant(&new, NOW).await).await, Ok(()));
         let owed = once_usable(async || ledger.claim(&new, NOW.plus(4_000)).await).await.unwrap();
         let Claimed::Owed { token, .. } = owed else { panic!("{lose:?}: {owed:?}") };
         ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
@@ -92,25 +101,6 @@ async fn what_happened_is_kept_although_its_commit_was_lost() {
         once_usable(async || ledger.get(numbered(number).id).await).await.unwrap().unwrap().state
     };
     assert_eq!((state(1).await, state(2).await), (PaymentState::Declined, PaymentState::Unresolved));
-}
-
-#[tokio::test]
-async fn an_answer_that_nobody_waits_for_any_more_grants_nothing() {
-    let (relay, ledger, _) = behind_a_relay(Postgres::shared()).await;
-    let ledger = Arc::new(ledger);
-    claimed(&ledger, &numbered(256)).await;
-    relay.will(Relaying::Hang);
-    let claiming = Arc::clone(&ledger);
-    let task = tokio::spawn(async move { claiming.claim(&numbered(512), NOW).await });
-    tokio::task::yield_now().await;
-    task.abort();
-    assert!(task.await.unwrap_err().is_cancelled());
-    relay.will(Relaying::Pass);
-    let again = once_usable(async || match ledger.claim(&numbered(512), NOW).await {
-        Ok(Claimed::Held { .. }) => Err(LedgerError::Unavailable("not taken back yet".to_owned())),
-        other => other,
-    });
-    assert!(matches!(again.await, Ok(Claimed::New(_))));
 }
 
 #[tokio::test]
@@ -182,7 +172,10 @@ async fn steps_that_must_last_wait_for_the_standby_that_the_server_demands() {
         }
     };
     demand("").await;
-    assert_eq!(once_usable(async || ledger.settling(token, "request", false, NOW).await).await, Ok(()));
+    // The server has committed it, and goes on when nobody has to be waited for any more.
+    let again = once_usable(async || ledger.settling(token, "request", false, NOW).await).await;
+    let words = again.unwrap_err().to_string();
+    assert!(words.ends_with("cannot become settling from settling"), "{words}");
 }
 
 #[tokio::test]
