@@ -31,8 +31,9 @@ pub struct Receipt {
 /// the first settlement the gateway asked for: somebody else submitted the authorization, and it can
 /// only have paid the seller. It is being settled already. Or something went wrong at a point that
 /// the facilitator does not tell.
-const UNDECIDED: [&str; 6] = [
+const UNDECIDED: [&str; 7] = [
     "nonce_already_used",
+    "permit2_invalid_nonce",
     "authorization_used",
     "authorization is used",
     "duplicate_settlement",
