@@ -173,7 +173,9 @@ impl Writer {
         let mut told = Vec::with_capacity(batch.len());
         for asked in batch {
             let decided = self.decide(asked, &mut view);
-            durable |= asked.step.is_durable() || is_owed(&decided);
+            // The server may forget what was not durable while this gateway lives on: a claim that is lost
+            // is refused later, but one that comes back would be held by nobody.
+            durable |= !matches!(asked.step, Step::Claim(_)) || is_owed(&decided);
             told.push(decided);
         }
         view.write(raw).await?;
