@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::facilitator::serve::{self, Service};
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Onchain, Sandbox};
-use crate::ledger::{self, LedgerError, OpenError};
+use crate::ledger::{self, OpenError};
 use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
@@ -57,9 +57,6 @@ pub enum StartError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] OpenError),
-    /// What the gateway's predecessor left behind cannot be taken over.
-    #[error("{0}")]
-    Recover(LedgerError),
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
@@ -123,7 +120,9 @@ impl Gateway {
             pledges: config.pledges.clone(),
             redelivery: config.redelivery,
         });
-        runtime.block_on(gate.recover()).map_err(StartError::Recover)?;
+        // A ledger that is away is said so, and tried again with every sign of life and every payment;
+        // what is free is served meanwhile.
+        let _ = runtime.block_on(gate.recover());
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {

@@ -91,6 +91,7 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         facilitator_groups,
         facilitator_service,
         chains,
+        assets: assets.finish(),
         routes: routes?,
         limits: limits.clients,
         ledger: ledger?,

@@ -100,6 +100,11 @@ const MAX_TIMEOUT: Key =
     key("max_timeout_seconds", NUMBER, "seconds a quote, and a payment made for it, may stay valid");
 const V1: Key =
     key("v1", "true, false or \"only\"", "whether clients of the first protocol generation can pay");
+const PAYMENT_IDENTIFIER: Key = key(
+    "payment_identifier",
+    TEXT,
+    "whether clients may or must name their requests: \"optional\", \"required\" or \"none\"",
+);
 const UPSTREAM: Key = key("upstream", TEXT, "the site behind the gateway");
 
 /// The top of the file.
@@ -125,6 +130,7 @@ pub(super) const TOP: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("v1_networks", LIST, "networks shown to clients of the first protocol generation"),
         key("allow_plaintext_secrets", BOOL, "whether secrets may stand in this file"),
         table("routes", "a list of [[routes]]", "what costs what", &ROUTE),
@@ -168,6 +174,7 @@ pub(super) const ROUTE: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("description", TEXT, "what is sold, for people and agents"),
         key("mime_type", TEXT, "media type of what is sold"),
         key("service_name", TEXT, "the seller's name"),

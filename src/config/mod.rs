@@ -46,7 +46,7 @@ use crate::ledger::Redelivery;
 use crate::ledger::settings::{LedgerSettings, Pledges};
 use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
-use crate::x402::Money;
+use crate::x402::{Asset, Money};
 
 pub use compile::parse;
 pub use diagnostic::{Diagnostic, Severity, count};
@@ -72,6 +72,8 @@ pub struct Config {
     pub facilitator_service: Option<(FacilitatorId, ServiceSettings)>,
     /// Chains that can be asked what became of payments, each once.
     pub chains: Vec<ChainSettings>,
+    /// Tokens the file declares.
+    pub assets: Vec<Asset>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.

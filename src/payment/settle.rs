@@ -219,7 +219,11 @@ pub(super) async fn ask(
     };
     match facilitator.settle(request).await {
         SettleOutcome::Settled(response) => SettleOutcome::Settled(response),
-        SettleOutcome::Declined(response) if failed_on_chain(&response) => SettleOutcome::Declined(response),
+        SettleOutcome::Declined(response)
+            if failed_on_chain(&response) && is_same(&response.transaction, &pending.transaction) =>
+        {
+            SettleOutcome::Declined(response)
+        }
         // It was sent before, so neither a no without proof nor not reaching the facilitator now
         // says what became of it.
         SettleOutcome::Declined(_)
@@ -239,6 +243,11 @@ fn is_undecided(response: &SettleResponse) -> bool {
 pub(super) fn speaks_of_use(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     UNDECIDED.iter().any(|code| reason.contains(code))
+}
+
+/// Whether two answers speak of the same transaction, and of one at all.
+pub(super) fn is_same(transaction: &str, known: &str) -> bool {
+    !transaction.is_empty() && transaction.eq_ignore_ascii_case(known)
 }
 
 /// Whether a no proves that the transaction which was sent moved nothing.

@@ -102,6 +102,7 @@ fn the_defaults_in_the_shipped_file_are_the_defaults() {
         "settle",
         "max_timeout_seconds",
         "v1",
+        "payment_identifier",
         "v1_networks",
         "allow_plaintext_secrets",
     ];

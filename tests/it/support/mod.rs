@@ -8,6 +8,9 @@ pub mod gateway;
 pub mod http2;
 pub mod live;
 pub mod payer;
+// Its orders are for the ledger's own tests, which share it.
+#[allow(dead_code)]
+pub mod postgres;
 pub mod server;
 pub mod shop;
 pub mod solana;
