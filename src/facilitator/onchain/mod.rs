@@ -15,8 +15,8 @@
 //! and ERC-7710 are not supported. Networks need EIP-1559 fees; what a rollup charges for data comes on
 //! top of them and has no ceiling here.
 //!
-//! What is sent goes through the [`sequencer`], one for each key; what it means for a payment is
-//! decided in [`settle`]:
+//! What is sent goes through the `sequencer`, one for each key; what it means for a payment is
+//! decided in `settle`:
 //!
 //! - `Settled` needs a successful receipt with the signed transfer in it, and as many blocks as wanted.
 //! - `Declined` was refused before anything was sent, or is a receipt that moved nothing.
