@@ -40,14 +40,17 @@ impl Purchase<'_> {
         matches!(*self.method, http::Method::GET | http::Method::HEAD)
     }
 
-    /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET.
+    /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET. Host and
+    /// route count, because one URL of the public site may stand for several of the origins'.
     fn hash(&self, terms: &PaymentRequirements) -> B256 {
         let method = if self.is_repeatable() { "GET" } else { self.method.as_str() };
         let amount = terms.amount.to_string();
         let network = terms.network.as_str();
         hash_of(&[
             method,
+            self.resource.host(),
             self.resource.url(),
+            self.route,
             &terms.scheme,
             network,
             &amount,

@@ -217,19 +217,15 @@ impl Gate {
         let terms = permit.requirements();
         let window = terms.max_timeout_seconds.saturating_add(SUBMITTED_WITHIN_SECONDS);
         let since = UnixSeconds(self.0.clock.now().0.saturating_sub(window));
-        match self.0.chains.paid_by_others(&permit.request, since).await {
-            Some(response) => {
-                let (id, requirements) = (permit.id(), terms.clone());
-                tracing::info!(payment = %id, transaction = %response.transaction, "somebody else submitted a payment");
-                let receipt = settle::recognise(permit, response).await?;
-                Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))
-            }
-            None => {
-                let payer = permit.payer.clone();
-                self.release(permit, reason.as_str()).await;
-                Err(Refusal::Invalid { reason, payer })
-            }
-        }
+        let Some(response) = self.0.chains.paid_by_others(&permit.request, since).await else {
+            let payer = permit.payer.clone();
+            self.release(permit, reason.as_str()).await;
+            return Err(Refusal::Invalid { reason, payer });
+        };
+        let (id, requirements) = (permit.id(), terms.clone());
+        tracing::info!(payment = %id, transaction = %response.transaction, "somebody else submitted a payment");
+        let receipt = settle::recognise(permit, response).await?;
+        Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))
     }
 
     fn inspect(&self, terms: &LiveAccept, request: &FacilitatorRequest) -> Result<Authorization, Reason> {

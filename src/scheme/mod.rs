@@ -8,7 +8,7 @@ mod evm;
 mod exact_evm;
 mod exact_svm;
 mod opaque;
-mod permit2;
+pub mod permit2;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::clock::UnixSeconds;
 use crate::x402::{Network, PaymentRequirements, Reason};
 
-pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest};
+pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest, read_authorization};
 pub use exact_svm::ExactSvm;
 pub use opaque::Opaque;
 pub use permit2::{EXACT_PROXY, PERMIT2};

@@ -158,7 +158,7 @@ async fn fetch_and_pay(
     show_payer(&payer, console);
     // A path that cannot be written must be found before the money is gone.
     let output = open(arguments, stdout)?;
-    let payment = payment::make(&challenge, &payable, &payer, clock.now(), random_word()?)?;
+    let payment = payment::make(&challenge, &payable, &payer, clock.now(), [random_word()?, random_word()?])?;
     let purchase = Purchase {
         fetcher: &fetcher,
         request: &request,

@@ -85,16 +85,15 @@ impl Books {
         self.lines.database.heard_time(pulse.now);
         let mut taken = TakenOver::default();
         let now = self.lines.database.time(now);
-        while pulse.may_judge {
+        let mut is_all = !pulse.may_judge;
+        while !is_all {
             let limit = limits.work + limits.commit;
             let work = self.lines.run(limit, move |connection| Box::pin(take_over(connection, lease, now)));
-            let (some, is_all) = work.await?;
+            let some;
+            (some, is_all) = work.await?;
             taken.released += some.released;
             taken.unresolved += some.unresolved;
             taken.broken_off += some.broken_off;
-            if is_all {
-                break;
-            }
         }
         Ok(taken)
     }
