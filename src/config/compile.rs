@@ -55,13 +55,13 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
     let mut own: Vec<_> = listeners.iter().map(|listener| listener.address).chain(admin).collect();
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
     let secrets = Secrets { env, plaintext };
-    let mut facilitators = Facilitators::read(&top, secrets);
+    let chains = Chains::read(&top, secrets);
+    let mut facilitators = Facilitators::read(&top, secrets, chains.nodes());
     let facilitator_service = service::read(&top, &mut facilitators, secrets, &own);
     own.extend(facilitator_service.iter().map(|(_, service)| service.listen));
     let mut upstreams = Upstreams::read(&top, own);
     let ledger = ledger::ledger(&top, secrets);
     let (redelivery, pledges) = (ledger::redelivery(&top), ledger::pledges(&top));
-    let chains = Chains::read(&top, secrets);
     let assets = Assets::read(&top);
     let terms = Terms::read(&top, &mut facilitators);
     let v1_networks = v1_networks(&top);

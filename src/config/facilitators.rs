@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::auth::{self, Secrets};
 use super::keys::FACILITATOR_TABLE;
-use super::onchain::{self, Kind};
+use super::onchain::{self, Kind, Usual};
 use super::settings::DEADLINE_MS;
 use super::suggest::nearest;
 use super::tls;
@@ -37,8 +37,7 @@ pub(super) struct Facilitators<'a> {
     used: Vec<FacilitatorSettings>,
     groups: Vec<Vec<usize>>,
     secrets: Secrets<'a>,
-    /// The file's network, where it has one alone.
-    network: Option<Network>,
+    usual: Usual,
 }
 
 struct Declared<'a> {
@@ -51,8 +50,13 @@ struct Declared<'a> {
 
 impl<'a> Facilitators<'a> {
     /// Reads `[facilitators.…]`.
-    pub(super) fn read(top: &Section<'a>, secrets: Secrets<'a>) -> Self {
-        let network = onchain::only_network(top);
+    /// `nodes` are those of networks.
+    pub(super) fn read(
+        top: &Section<'a>,
+        secrets: Secrets<'a>,
+        nodes: Vec<(Network, Secret<String>)>,
+    ) -> Self {
+        let usual = Usual::read(top, nodes);
         let entries = top.get("facilitators").and_then(|node| node.entries()).unwrap_or_default();
         let mut declared = Vec::new();
         for (name, node) in entries {
@@ -61,10 +65,10 @@ impl<'a> Facilitators<'a> {
                 continue;
             }
             let settings = node.section(&FACILITATOR_TABLE);
-            let settings = settings.and_then(|table| declared_as(name, &table, secrets, network.as_ref()));
+            let settings = settings.and_then(|table| declared_as(name, &table, secrets, &usual));
             declared.push(Declared { name, node, settings, used: false });
         }
-        Self { declared, used: Vec::new(), groups: Vec::new(), secrets, network }
+        Self { declared, used: Vec::new(), groups: Vec::new(), secrets, usual }
     }
 
     /// The facilitators that a value names, which stand in for each other in this order: URLs,
@@ -135,7 +139,7 @@ impl<'a> Facilitators<'a> {
     fn one(&mut self, node: &Node<'_>) -> Option<usize> {
         if node.value().is_table() {
             let table = node.section(&FACILITATOR_TABLE)?;
-            let settings = inline(&table, self.secrets, self.network.as_ref())?;
+            let settings = inline(&table, self.secrets, &self.usual)?;
             return self.own(node, settings);
         }
         let text = node.text()?;
@@ -271,28 +275,24 @@ fn declared_as(
     name: &str,
     table: &Section<'_>,
     secrets: Secrets<'_>,
-    network: Option<&Network>,
+    usual: &Usual,
 ) -> Option<FacilitatorSettings> {
     match onchain::kind(table)? {
         Kind::Http => http(name, table, secrets).map(FacilitatorSettings::Http),
-        Kind::Onchain => onchain::read(Some(name), table, secrets, network)
+        Kind::Onchain => onchain::read(Some(name), table, secrets, usual)
             .map(|settings| FacilitatorSettings::Onchain(Box::new(settings))),
     }
 }
 
 /// What a table says that stands where a name could: without one, there is no URL to call it by.
-fn inline(
-    table: &Section<'_>,
-    secrets: Secrets<'_>,
-    network: Option<&Network>,
-) -> Option<FacilitatorSettings> {
+fn inline(table: &Section<'_>, secrets: Secrets<'_>, usual: &Usual) -> Option<FacilitatorSettings> {
     match onchain::kind(table)? {
         Kind::Http => {
             let named = http("", table, secrets)?;
             let name = Url::parse(&named.url).ok()?.host;
             Some(FacilitatorSettings::Http(HttpSettings { name, ..named }))
         }
-        Kind::Onchain => onchain::read(None, table, secrets, network)
+        Kind::Onchain => onchain::read(None, table, secrets, usual)
             .map(|settings| FacilitatorSettings::Onchain(Box::new(settings))),
     }
 }

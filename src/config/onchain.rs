@@ -16,6 +16,22 @@ use crate::x402::{Money, Network};
 const GWEI_DECIMALS: u8 = 9;
 const COIN_DECIMALS: u8 = 18;
 
+/// What the rest of the file says that a facilitator may leave out.
+#[derive(Debug)]
+pub(super) struct Usual {
+    /// The file's network, where it has one alone.
+    network: Option<Network>,
+    /// Nodes of networks, which `[chains.NAME]` names.
+    nodes: Vec<(Network, Secret<String>)>,
+}
+
+impl Usual {
+    /// Reads what can be left out.
+    pub(super) fn read(top: &Section<'_>, nodes: Vec<(Network, Secret<String>)>) -> Self {
+        Self { network: only_network(top), nodes }
+    }
+}
+
 /// The kinds of facilitators that can be declared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -61,7 +77,7 @@ pub(super) fn kind(table: &Section<'_>) -> Option<Kind> {
 
 /// The network of the whole file, where it is one alone and an EVM network. What is wrong with it is
 /// reported where it is read.
-pub(super) fn only_network(top: &Section<'_>) -> Option<Network> {
+fn only_network(top: &Section<'_>) -> Option<Network> {
     let node = top.get("network").or_else(|| top.get("networks"))?;
     let text = match node.value().as_array() {
         None => node.value().as_str(),
@@ -76,10 +92,10 @@ pub(super) fn read(
     name: Option<&str>,
     table: &Section<'_>,
     secrets: Secrets<'_>,
-    file: Option<&Network>,
+    usual: &Usual,
 ) -> Option<OnchainSettings> {
-    let network = network(table, file);
-    let rpc = rpc(table, secrets);
+    let network = network(table, usual.network.as_ref());
+    let rpc = rpc(table, secrets, network.as_ref(), usual);
     let key = auth::secret(table, "key", secrets).filter(|key| check_key(table, key));
     let number = |key: &str, range| table.get(key).map(|node| node.number(range));
     let confirmations = number("confirmations", 1..=1000);
@@ -145,10 +161,18 @@ fn network(table: &Section<'_>, file: Option<&Network>) -> Option<Network> {
     }
 }
 
-fn rpc(table: &Section<'_>, secrets: Secrets<'_>) -> Option<Secret<String>> {
+fn rpc(
+    table: &Section<'_>,
+    secrets: Secrets<'_>,
+    network: Option<&Network>,
+    usual: &Usual,
+) -> Option<Secret<String>> {
     let Some(node) = table.either("rpc", "rpc_env") else {
-        table.missing("has no `rpc`", "write rpc = \"https://…\", the URL of a node, or rpc_env");
-        return None;
+        let usual = usual.nodes.iter().find(|(of, _)| Some(of) == network);
+        if usual.is_none() && network.is_some() {
+            table.missing("has no `rpc`", "write rpc = \"https://…\", the URL of a node, or rpc_env");
+        }
+        return usual.map(|(_, rpc)| rpc.clone());
     };
     let by_env = node.name() == "rpc_env";
     let text = if by_env { auth::variable(&node, secrets.env)? } else { node.text()?.to_owned() };

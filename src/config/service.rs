@@ -24,13 +24,12 @@ pub(super) fn read(
 ) -> Option<(FacilitatorId, ServiceSettings)> {
     let table = top.get("facilitator_service")?.section(&SERVICE)?;
     let listen = listen(&table, own);
-    let facilitator = match table.get("facilitator") {
-        Some(node) => facilitator(&node, facilitators),
-        None => {
-            let help = "write facilitator = \"own\", the name of one that settles on chain, or \"sandbox\"";
-            table.missing("has no `facilitator`", help);
-            None
-        }
+    let facilitator = if let Some(node) = table.get("facilitator") {
+        facilitator(&node, facilitators)
+    } else {
+        let help = "write facilitator = \"own\", the name of one that settles on chain, or \"sandbox\"";
+        table.missing("has no `facilitator`", help);
+        None
     };
     let written = ["token", "token_env", "token_file"].iter().any(|name| table.get(name).is_some());
     let token = if written { Some(auth::secret(&table, "token", secrets)?) } else { None };
@@ -73,12 +72,11 @@ fn listen(table: &Section<'_>, own: &[SocketAddr]) -> Option<SocketAddr> {
 
 fn facilitator(node: &Node<'_>, facilitators: &mut Facilitators<'_>) -> Option<FacilitatorId> {
     let id = facilitators.resolve(node)?;
-    match facilitators.of(id).as_slice() {
-        [FacilitatorSettings::Sandbox | FacilitatorSettings::Onchain(_)] => Some(id),
-        _ => {
-            let help = "name one with kind = \"onchain\", or the sandbox";
-            node.error("only what this gateway settles itself can be offered to others", help);
-            None
-        }
+    let of = facilitators.of(id);
+    if let [FacilitatorSettings::Sandbox | FacilitatorSettings::Onchain(_)] = of.as_slice() {
+        return Some(id);
     }
+    let help = "name one with kind = \"onchain\", or the sandbox";
+    node.error("only what this gateway settles itself can be offered to others", help);
+    None
 }

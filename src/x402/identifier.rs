@@ -47,7 +47,8 @@ mod tests {
             assert!(is_well_formed(id), "{id}");
         }
         let with = |wrong: char| format!("0123456789abcde{wrong}");
-        let wrong = ["".into(), "0123456789abcde".into(), "a".repeat(129), with(' '), with('é'), with('\n')];
+        let wrong =
+            [String::new(), "0123456789abcde".into(), "a".repeat(129), with(' '), with('é'), with('\n')];
         for id in wrong.into_iter().chain([with('.'), with('+'), with('/'), with('\0')]) {
             assert!(!is_well_formed(&id), "{id:?}");
         }

@@ -162,13 +162,19 @@ async fn a_settlement_that_is_pending_is_asked_about_exactly_once_with_the_same_
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].body, calls[1].body);
 
-    let no = |reason: &str| Act::json(200, &json!({"success": false, "errorReason": reason}));
-    shop.facilitator.will_settle([pending(), no("invalid_transaction_state")]);
+    let no = |reason: &str, transaction: &str| {
+        let answer = json!({"success": false, "errorReason": reason, "transaction": transaction});
+        Act::json(200, &answer)
+    };
+    shop.facilitator.will_settle([pending(), no("invalid_transaction_state", "0xt")]);
     assert_refused(&shop.buy("/paid/a").await, "invalid_transaction_state");
     assert_eq!(shop.settlements(), 4);
-    // It was sent before: a no without proof does not say what became of it.
-    shop.facilitator.will_settle([pending(), no("no")]);
-    assert_unresolved(&shop.buy("/paid/a").await);
+    // It was sent before: a no without proof does not say what became of it, nor does the failure of
+    // another transaction.
+    for (reason, transaction) in [("no", ""), ("invalid_transaction_state", "0xother")] {
+        shop.facilitator.will_settle([pending(), no(reason, transaction)]);
+        assert_unresolved(&shop.buy("/paid/a").await);
+    }
 
     let shop = Shop::open().await;
     let payment = shop.payment("/paid/a").await;

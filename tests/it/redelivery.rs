@@ -1,6 +1,6 @@
 //! What was paid for and did not arrive can be fetched again with the same payment, within bounds.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -101,6 +101,25 @@ async fn what_broke_off_can_be_fetched_again_as_often_as_configured_and_is_charg
     assert_eq!(stage.gateway.metric(redelivered).await, None);
     let left = "tollgate_requests_total{route=\"paid\",outcome=\"client_left\"}";
     assert_eq!(stage.gateway.metric(left).await, Some(3.0));
+}
+
+#[tokio::test]
+async fn how_often_and_how_long_is_configured() {
+    let stage = Stage::open("[redelivery]\ntries = 0\n").await;
+    let payment = payment_for(stage.gateway.address, "/paid/a").await;
+    stage.break_off("GET /paid/a", &payment).await;
+    stage.refused("GET /paid/a", &payment).await;
+
+    let stage = Stage::open("[redelivery]\nwindow_seconds = 3\ntries = 1000\n").await;
+    let payment = payment_for(stage.gateway.address, "/paid/a").await;
+    stage.break_off("GET /paid/a", &payment).await;
+    let settled = Instant::now();
+    stage.break_off("GET /paid/a", &payment).await;
+    // Time is counted in whole seconds.
+    while settled.elapsed() < Duration::from_secs(5) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stage.refused("GET /paid/a", &payment).await;
 }
 
 #[tokio::test]
@@ -413,6 +432,3 @@ async fn what_broke_off_over_one_version_of_http_can_be_fetched_over_the_other()
     assert_eq!(whole(response).await.unwrap().response.text(), "everything");
     assert_eq!(stage.settlements(), 1);
 }
-
-#[allow(dead_code)]
-const WINDOW: Duration = Duration::from_secs(1);

@@ -79,30 +79,18 @@ pub(super) enum Found {
     Several([PaymentId; 2]),
 }
 
-/// Looks a payment up; a whole identity at once, the beginning of one by reading through the books.
+/// Looks a payment up.
 ///
 /// # Errors
 /// [`LedgerError::Unavailable`].
 pub(super) async fn find(accounts: &dyn Accounts, name: Name) -> Result<Found, LedgerError> {
-    if name.first == name.last {
-        let found = accounts.get(name.first).await?;
-        return Ok(found.map_or(Found::None, |record| Found::One(Box::new(record))));
-    }
-    let (everything, mut found) = (Filter::default(), None::<Box<PaymentRecord>>);
-    let mut pages = Pages::new(accounts, &everything);
-    loop {
-        let page = pages.next().await?;
-        if page.is_empty() {
-            return Ok(found.map_or(Found::None, Found::One));
-        }
-        for record in page.into_iter().filter(|record| (name.first..=name.last).contains(&record.id)) {
-            match &found {
-                // Met again because it was claimed anew meanwhile.
-                Some(one) if one.id != record.id => return Ok(Found::Several([one.id, record.id])),
-                Some(_) | None => found = Some(Box::new(record)),
-            }
-        }
-    }
+    let found = accounts.between(name.first, name.last, 2).await?;
+    let ids: Vec<PaymentId> = found.iter().map(|record| record.id).collect();
+    Ok(match (ids.as_slice(), found.into_iter().next()) {
+        (&[one, other, ..], _) => Found::Several([one, other]),
+        (_, Some(record)) => Found::One(Box::new(record)),
+        (_, None) => Found::None,
+    })
 }
 
 #[cfg(test)]

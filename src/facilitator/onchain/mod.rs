@@ -45,8 +45,6 @@ mod payment;
 mod sequencer;
 mod settle;
 mod signature;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -287,10 +287,7 @@ impl Node {
     /// Sends a signed transaction. Sending one twice is sending it once.
     pub(super) async fn send(&self, raw: &Bytes, hash: B256) -> Sent {
         let answer: Result<Value, _> = self.provider.client().request("eth_sendRawTransaction", (raw,)).await;
-        let error = match answer {
-            Ok(_) => return Sent::Accepted,
-            Err(error) => error,
-        };
+        let Err(error) = answer else { return Sent::Accepted };
         let text = rpc::describe(&error);
         let RpcError::ErrorResp(payload) = &error else {
             return if rpc::never_left(&error) { Sent::NotLeft(text) } else { Sent::Unsure(text) };

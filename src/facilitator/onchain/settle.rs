@@ -107,12 +107,12 @@ impl Desk {
         let (sender, state) = watch::channel(State::Working);
         known.insert(key(&payment), Known { state: state.clone(), expires: payment.expires() });
         let (desk, driver, payment) = (Arc::clone(self), Arc::clone(self), Arc::new(payment));
-        let driven = {
+        let task = {
             let (payment, sender) = (Arc::clone(&payment), sender.clone());
             runtime.spawn(async move { driver.drive(&payment, &sender, send_before).await })
         };
         runtime.spawn(async move {
-            let ended = driven.await;
+            let ended = task.await;
             let outcome = ended.unwrap_or_else(|lost| desk.lost(&format!("a settlement's task: {lost}")));
             if !matches!(outcome, SettleOutcome::Settled(_)) {
                 // The next one who asks begins anew, with what the chain says then.

@@ -56,15 +56,15 @@ impl Service {
     }
 
     /// Lets a request in, or says why not. The permit stands for its place.
-    fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Response> {
+    fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Box<Response>> {
         if !self.may_use(headers) {
             let mut response = problem(StatusCode::UNAUTHORIZED, "unauthorized");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            return Err(response);
+            return Err(Box::new(response));
         }
         self.room.try_acquire().map_err(|_| {
             let busy = problem(StatusCode::TOO_MANY_REQUESTS, "too_many_requests");
-            later(busy, Duration::from_secs(BUSY_SECONDS))
+            Box::new(later(busy, Duration::from_secs(BUSY_SECONDS)))
         })
     }
 
@@ -79,13 +79,13 @@ impl Service {
     }
 
     /// Reads what is asked about.
-    async fn read(&self, body: Body) -> Result<Result<FacilitatorRequest, Reason>, Response> {
+    async fn read(&self, body: Body) -> Result<Result<FacilitatorRequest, Reason>, Box<Response>> {
         let bytes = to_bytes(body, self.settings.body_bytes);
         match tokio::time::timeout(BODY_TIMEOUT, bytes).await {
             Ok(Ok(bytes)) => Ok(message::parse(&bytes)),
             // The body is too large, or the caller left.
-            Ok(Err(_)) => Err(problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large")),
-            Err(_) => Err(problem(StatusCode::REQUEST_TIMEOUT, "body_too_slow")),
+            Ok(Err(_)) => Err(Box::new(problem(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"))),
+            Err(_) => Err(Box::new(problem(StatusCode::REQUEST_TIMEOUT, "body_too_slow"))),
         }
     }
 }
@@ -107,7 +107,7 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>) -> std::io::Res
 async fn supported(State(service): State<Arc<Service>>, request: Request) -> Response {
     let _place = match service.admit(request.headers()) {
         Ok(place) => place,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match service.facilitator.supported().await {
         Ok(supported) => answer(StatusCode::OK, &message::supported(&supported)),
@@ -121,7 +121,7 @@ async fn verify(State(service): State<Arc<Service>>, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let _place = match service.admit(&parts.headers) {
         Ok(place) => place,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let invalid = |status, reason: &Reason, payer: Option<String>| {
         let mut message = json!({"isValid": false, "invalidReason": reason.as_str()});
@@ -133,7 +133,7 @@ async fn verify(State(service): State<Arc<Service>>, request: Request) -> Respon
     let request = match service.read(body).await {
         Ok(Ok(request)) => request,
         Ok(Err(reason)) => return invalid(StatusCode::BAD_REQUEST, &reason, None),
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     match service.facilitator.verify(&request).await {
         Ok(VerifyResponse::Valid { payer }) => {
@@ -154,7 +154,7 @@ async fn settle(State(service): State<Arc<Service>>, request: Request) -> Respon
     let (parts, body) = request.into_parts();
     let _place = match service.admit(&parts.headers) {
         Ok(place) => place,
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let request = match service.read(body).await {
         Ok(Ok(request)) => request,
@@ -163,7 +163,7 @@ async fn settle(State(service): State<Arc<Service>>, request: Request) -> Respon
                 json!({"success": false, "errorReason": reason.as_str(), "transaction": "", "network": ""});
             return answer(StatusCode::BAD_REQUEST, &refused);
         }
-        Err(response) => return response,
+        Err(response) => return *response,
     };
     let shown = |response: &SettleResponse| message::settlement(response, request.version);
     match service.facilitator.settle(&request).await {

@@ -36,6 +36,14 @@ pub(super) async fn the_books_can_be_searched_and_paged<S: Store>(store: &S) {
         paged.extend(page.iter().map(|record| record.id.0[0]));
     }
     assert_eq!(paged, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+
+    let between = async |first: u8, last: u8, limit| {
+        let found = ledger.between(claim(first).id, claim(last).id, limit).await.unwrap();
+        found.iter().map(|record| record.id.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(between(3, 5, 100).await, [3, 4, 5]);
+    assert_eq!(between(0, 255, 2).await, [1, 2]);
+    assert_eq!(between(10, 255, 2).await, [0_u8; 0]);
 }
 
 pub(super) async fn what_is_held_is_counted<S: Store>(store: &S) {

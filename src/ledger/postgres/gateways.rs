@@ -51,6 +51,16 @@ impl Books {
         self.lines.run(self.limits().work, move |connection| Box::pin(get(connection, id))).await
     }
 
+    pub(super) async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        let patience = self.limits().work;
+        self.lines.run(patience, move |connection| Box::pin(between(connection, first, last, limit))).await
+    }
+
     pub(super) async fn list(
         &self,
         filter: &Filter,
@@ -121,6 +131,25 @@ async fn get(connection: &mut Connection, id: PaymentId) -> Result<Option<Paymen
     let select = concat!("SELECT ", columns!(), " FROM tollgate_payments WHERE id = $1");
     let found = sqlx::query(select).bind(id.0.0).fetch_optional(&mut connection.raw).await;
     found.map_err(Trouble::working)?.as_ref().map(rows::read).transpose()
+}
+
+async fn between(
+    connection: &mut Connection,
+    first: PaymentId,
+    last: PaymentId,
+    limit: u32,
+) -> Result<Vec<PaymentRecord>, Trouble> {
+    let select = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tollgate_payments WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
+    );
+    let found = sqlx::query(select)
+        .bind(first.0.0)
+        .bind(last.0.0)
+        .bind(i64::from(limit))
+        .fetch_all(&mut connection.raw);
+    found.await.map_err(Trouble::working)?.iter().map(rows::read).collect()
 }
 
 async fn pulse(connection: &mut Connection, me: GatewayId, lease: Duration) -> Result<Pulse, Trouble> {

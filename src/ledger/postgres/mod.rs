@@ -108,6 +108,15 @@ impl Accounts for PostgresLedger {
         self.books.get(id).await
     }
 
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.books.between(first, last, limit).await
+    }
+
     async fn list(
         &self,
         filter: &Filter,
@@ -188,6 +197,15 @@ impl PostgresAccounts {
 impl Accounts for PostgresAccounts {
     async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
         self.books.get(id).await
+    }
+
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.books.between(first, last, limit).await
     }
 
     async fn list(

@@ -18,6 +18,15 @@ impl Accounts for Edge {
         self.step(|| self.ledger.get(id)).await
     }
 
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.step(|| self.ledger.between(first, last, limit)).await
+    }
+
     async fn list(
         &self,
         filter: &Filter,

@@ -1,6 +1,7 @@
 //! The gateway as a process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -69,17 +70,19 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .arg("--config")
-            .arg(&file)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, address, admin, folder }
+        Self { child: run(folder.path()), address, admin, folder }
+    }
+
+    /// Kills it, as a crash would.
+    pub async fn crash(&mut self) {
+        self.signal("-KILL");
+        self.wait().await;
+    }
+
+    /// Starts it again with the same file and the same ledger, and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        self.child = run(self.folder.path());
+        self.wait_until_ready().await;
     }
 
     /// Waits until `/readyz` says so.
@@ -187,6 +190,20 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Runs the gateway of a folder; what it writes is added to the log there.
+fn run(folder: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("--config")
+        .arg(folder.join("gateway.toml"))
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Gateway {
