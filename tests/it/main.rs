@@ -15,6 +15,7 @@ mod chain;
 mod compliance;
 mod cors;
 mod credentials;
+mod database_faults;
 mod facilitator_service;
 mod facilitators;
 mod fault_matrix;

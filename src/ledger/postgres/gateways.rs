@@ -199,7 +199,7 @@ async fn take_over(
         records.extend(machine::take_over(rows::read(row)?, now, &mut taken));
     }
     rows::update(raw, &records.iter().map(Box::as_ref).collect::<Vec<_>>()).await?;
-    connection.commit(true).await.map_err(Trouble::committing)?;
+    connection.commit(!records.is_empty()).await.map_err(Trouble::committing)?;
     Ok((taken, i64::try_from(found.len()).unwrap_or(i64::MAX) < CHUNK))
 }
 

@@ -173,9 +173,7 @@ impl Writer {
         let mut told = Vec::with_capacity(batch.len());
         for asked in batch {
             let decided = self.decide(asked, &mut view);
-            // The server may forget what was not durable while this gateway lives on: a claim that is lost
-            // is refused later, but one that comes back would be held by nobody.
-            durable |= !matches!(asked.step, Step::Claim(_)) || is_owed(&decided);
+            durable |= must_last(&asked.step, &decided);
             told.push(decided);
         }
         view.write(raw).await?;
@@ -206,9 +204,10 @@ fn tell(batch: Vec<Asked>, told: Vec<Told>) {
     }
 }
 
-/// Whether a delivery was granted, which must not be granted again when the server crashes.
-fn is_owed(told: &Told) -> bool {
-    matches!(told, Ok(Answer::Claimed(Claimed::Owed { .. })))
+/// Whether a step must survive a crash of the server, which gateways survive: what is lost would never
+/// be said again. A claim that is lost is noticed by the next step, and nothing was granted for it.
+fn must_last(step: &Step, told: &Told) -> bool {
+    !matches!((step, told), (Step::Claim(_), Ok(Answer::Claimed(claimed))) if !matches!(claimed, Claimed::Owed { .. }))
 }
 
 async fn roll_back(mut connection: Connection) -> Option<Connection> {

@@ -8,9 +8,8 @@ pub mod gateway;
 pub mod http2;
 pub mod live;
 pub mod payer;
-// Its orders are for the ledger's own tests, which share it.
-#[allow(dead_code)]
 pub mod postgres;
+pub mod relay;
 pub mod server;
 pub mod shop;
 pub mod solana;
@@ -22,4 +21,6 @@ pub use facilitator::Facilitator;
 pub use gateway::Gateway;
 pub use live::LiveOrigin;
 pub use payer::{Payer, line_for, payment_for};
+pub use postgres::Postgres;
+pub use relay::{Relay, Relaying};
 pub use server::{Act, Origin, Request, Server};
