@@ -43,6 +43,7 @@ mod gas;
 pub mod key;
 mod node;
 mod payment;
+mod proof;
 mod sequencer;
 mod settle;
 mod signature;

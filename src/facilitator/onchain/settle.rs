@@ -17,6 +17,7 @@ use super::check::{Asker, Look};
 use super::flight::{Account, End, Order, State};
 use super::node::{Call, Down, Estimated, Node, Receipt};
 use super::payment::{Message, Payment};
+use super::proof::{self, Worth};
 use super::{RETRY_AFTER, RETRY_AFTER_SENT, TARGET};
 use crate::clock::Clock;
 use crate::facilitator::{SettleOutcome, Unavailable};
@@ -198,8 +199,10 @@ impl Desk {
     /// What a transaction in a block means for its payment.
     async fn judge(&self, payment: &Payment, receipt: &Receipt) -> SettleOutcome {
         let hash = receipt.transaction_hash;
-        if receipt.pays(payment) {
-            return self.settled(payment, hash);
+        match proof::worth(receipt, payment) {
+            Worth::Paid => return self.settled(payment, hash),
+            Worth::Unclear => return self.lost(&unclear(hash)),
+            Worth::Nothing => {}
         }
         // It moved nothing. Another one may have: of an earlier run, or of somebody else.
         let mut cause = String::new();
@@ -258,7 +261,7 @@ impl Desk {
             };
             for log in logs.iter().rev() {
                 if let Some(receipt) = self.own(payment, log.transaction_hash).await? {
-                    return self.confirmed(receipt).await.map(Some);
+                    return self.confirmed(payment, receipt).await.map(Some);
                 }
             }
             if from <= first {
@@ -271,28 +274,29 @@ impl Desk {
     /// The receipt of a transaction, if we sent it for this payment and it moved the money.
     async fn own(&self, payment: &Payment, hash: Option<B256>) -> Result<Option<Receipt>, Down> {
         let Some(hash) = hash else { return Ok(None) };
-        let nonce = match &payment.message {
-            Message::Eip3009(message) => message.nonce,
-            Message::Permit2(message) => B256::from(message.nonce),
-        };
         let transaction = self.node.transaction(hash).await?;
         let is_own = transaction.is_some_and(|transaction| {
-            transaction.from == self.account.address
-                && transaction.input.windows(32).any(|word| word == nonce.as_slice())
+            transaction.from == self.account.address && proof::asks_for(&transaction, payment)
         });
         if !is_own {
             return Ok(None);
         }
-        Ok(self.node.receipt(hash).await?.filter(|receipt| receipt.pays(payment)))
+        let Some(receipt) = self.node.receipt(hash).await? else { return Ok(None) };
+        match proof::worth(&receipt, payment) {
+            Worth::Paid => Ok(Some(receipt)),
+            Worth::Nothing => Ok(None),
+            Worth::Unclear => Err(Down(unclear(hash))),
+        }
     }
 
     /// Waits until enough blocks are behind a transaction of an earlier run.
-    async fn confirmed(&self, receipt: Receipt) -> Result<Receipt, Down> {
+    async fn confirmed(&self, payment: &Payment, receipt: Receipt) -> Result<Receipt, Down> {
         for _ in 0..QUESTIONS {
             if self.node.block_number().await? + 1 >= receipt.block() + self.confirmations {
                 // It may have been moved to another block, or out of all of them.
                 let again = self.node.receipt(receipt.transaction_hash).await?;
-                return again.ok_or_else(|| Down("a transaction is in no block any more".into()));
+                let again = again.filter(|again| proof::worth(again, payment) == Worth::Paid);
+                return again.ok_or_else(|| Down("a transaction that paid does so no more".into()));
             }
             tokio::time::sleep(QUESTION_PAUSE).await;
         }
@@ -339,6 +343,10 @@ impl Desk {
     pub(super) fn unavailable(&self, cause: &str, retry_after: Duration) -> Unavailable {
         Unavailable { facilitator: self.name.clone(), cause: cause.to_owned(), retry_after }
     }
+}
+
+fn unclear(hash: B256) -> String {
+    format!("transaction {hash} moved money, and whether for this payment cannot be told")
 }
 
 fn key(payment: &Payment) -> Key {
