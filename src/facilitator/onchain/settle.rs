@@ -57,7 +57,7 @@ type Key = (Address, B256);
 
 /// A settlement that is under way or over.
 pub(super) struct Known {
-    state: watch::Receiver<State>,
+    state: watch::Sender<State>,
     expires: crate::clock::UnixSeconds,
 }
 
@@ -90,9 +90,11 @@ impl Desk {
         payment: Payment,
         send_before: Instant,
         runtime: &tokio::runtime::Handle,
-    ) -> Option<watch::Receiver<State>> {
+    ) -> Option<watch::Sender<State>> {
         let mut known = self.known();
-        if let Some(other) = known.get(&key(&payment)) {
+        // One that was withdrawn ends without sending anything.
+        let is_wanted = |known: &&Known| !matches!(&*known.state.borrow(), State::Withdrawn);
+        if let Some(other) = known.get(&key(&payment)).filter(is_wanted) {
             return Some(other.state.clone());
         }
         if known.len() >= KNOWN_MAX {
@@ -105,7 +107,8 @@ impl Desk {
         if known.values().filter(|known| !known.is_over()).count() >= UNDER_WAY_MAX {
             return None;
         }
-        let (sender, state) = watch::channel(State::Working);
+        let sender = watch::Sender::new(State::Working);
+        let state = sender.clone();
         known.insert(key(&payment), Known { state: state.clone(), expires: payment.expires() });
         let (desk, driver, payment) = (Arc::clone(self), Arc::clone(self), Arc::new(payment));
         let task = {
@@ -117,7 +120,10 @@ impl Desk {
             let outcome = ended.unwrap_or_else(|lost| desk.lost(&format!("a settlement's task: {lost}")));
             if !matches!(outcome, SettleOutcome::Settled(_)) {
                 // The next one who asks begins anew, with what the chain says then.
-                desk.known().remove(&key(&payment));
+                let mut known = desk.known();
+                if known.get(&key(&payment)).is_some_and(|known| known.state.same_channel(&sender)) {
+                    known.remove(&key(&payment));
+                }
             }
             sender.send_replace(State::Done(outcome));
         });
@@ -150,7 +156,8 @@ impl Desk {
             let order =
                 Order { call, gas, send_before, expires: payment.expires(), state: state.clone(), done };
             if self.orders.try_send(order).is_err() {
-                return self.unreachable("too many transactions wait to be sent");
+                let cause = "too many transactions wait to be sent";
+                return if sent { self.lost(cause) } else { self.unreachable(cause) };
             }
             match end.await {
                 Ok(End::Mined(receipt)) => return self.judge(payment, &receipt).await,
@@ -175,7 +182,7 @@ impl Desk {
         let call = match (look, in_time) {
             (Look::Used, _) => {
                 // Until it is known by whom, the money may have moved.
-                state.send_replace(State::Sending);
+                State::begin(state);
                 return Err(self.reconcile(payment).await);
             }
             (_, Err(reason)) | (Look::Refused(reason), _) => {
