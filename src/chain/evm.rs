@@ -12,7 +12,8 @@ use alloy_sol_types::SolEvent;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
-use self::events::{Deed, Spends, Wanted};
+use self::events::Spends;
+pub(crate) use self::events::{Deed, Wanted, deed_in};
 use self::node::{Block, Filter, Log, Node, Receipt};
 use self::search::{Scan, around};
 use super::settings::ChainSettings;

@@ -15,6 +15,7 @@ use crate::scheme::OnChain;
 use crate::x402::Network;
 
 pub use evm::EvmChain;
+pub(crate) use evm::{Deed, Wanted, deed_in};
 
 /// What became of a payment, judged at the depth that counts as final. `Paid`, `Spent` and `Expired`
 /// never change again; `Open` may.

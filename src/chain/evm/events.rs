@@ -1,6 +1,6 @@
 //! What the events and calls of a transaction say of a payment.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, SolEvent, sol};
 
 use super::node::{Log, Receipt, Transaction};
@@ -53,10 +53,10 @@ sol! {
 
 /// A transfer that is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted {
-    pub(super) from: Address,
-    pub(super) to: Address,
-    pub(super) value: U256,
+pub(crate) struct Wanted {
+    pub(crate) from: Address,
+    pub(crate) to: Address,
+    pub(crate) value: U256,
 }
 
 /// An event of a token that tells of authorizations and transfers.
@@ -69,7 +69,7 @@ enum TokenEvent {
 
 /// What a transaction did with an authorization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Deed {
+pub(crate) enum Deed {
     /// Made the transfer that was looked for.
     Paid,
     /// Used the nonce for another transfer.
@@ -84,7 +84,11 @@ pub(super) enum Deed {
 
 /// The transfer that an event tells of.
 pub(super) fn transfer(log: &Log) -> Option<Wanted> {
-    let event = decode::<Transfer>(log)?;
+    moved(&log.topics, &log.data)
+}
+
+fn moved(topics: &[B256], data: &Bytes) -> Option<Wanted> {
+    let event = decode_parts::<Transfer>(topics, data)?;
     Some(Wanted { from: event.from, to: event.to, value: event.value })
 }
 
@@ -99,31 +103,45 @@ pub(super) fn is_cancellation(log: &Log) -> bool {
 }
 
 fn decode<E: SolEvent>(log: &Log) -> Option<E> {
-    // Without the signature as first topic it is another event with the same parameters.
-    E::decode_raw_log_validate(log.topics.iter().copied(), &log.data).ok()
+    decode_parts(&log.topics, &log.data)
 }
 
-fn token_event(log: &Log) -> Option<TokenEvent> {
-    if let Some(moved) = transfer(log) {
+fn decode_parts<E: SolEvent>(topics: &[B256], data: &Bytes) -> Option<E> {
+    // Without the signature as first topic it is another event with the same parameters.
+    E::decode_raw_log_validate(topics.iter().copied(), data).ok()
+}
+
+fn token_event(topics: &[B256], data: &Bytes) -> Option<TokenEvent> {
+    if let Some(moved) = moved(topics, data) {
         return Some(TokenEvent::Moved(moved));
     }
-    if let Some(used) = decode::<AuthorizationUsed>(log) {
+    if let Some(used) = decode_parts::<AuthorizationUsed>(topics, data) {
         return Some(TokenEvent::Used(used.authorizer, used.nonce));
     }
-    let cancelled = decode::<AuthorizationCanceled>(log)?;
+    let cancelled = decode_parts::<AuthorizationCanceled>(topics, data)?;
     Some(TokenEvent::Cancelled(cancelled.authorizer, cancelled.nonce))
 }
 
 /// What a transaction that succeeded did with the authorization of `wanted.from` with this nonce.
+pub(super) fn deed(receipt: &Receipt, asset: Address, wanted: Wanted, nonce: B256) -> Deed {
+    let mut logs: Vec<&Log> = receipt.logs.iter().filter(|log| log.address == asset).collect();
+    logs.sort_by_key(|log| log.index);
+    deed_in(logs.into_iter().map(|log| (log.topics.as_slice(), &log.data)), wanted, nonce)
+}
+
+/// What a transaction that succeeded did with the authorization of `wanted.from` with this nonce, by the
+/// topics and data of all events of the token, in their order.
 ///
 /// One transaction may use several authorizations, and move money in other ways too, so the transfer
 /// must be the one that belongs to the nonce. Tokens emit the two events one after the other; which
 /// comes first is not laid down (EIP-3009's own example emits `AuthorizationUsed` first), but it is
 /// the same for all of a token's.
-pub(super) fn deed(receipt: &Receipt, asset: Address, wanted: Wanted, nonce: B256) -> Deed {
-    let mut logs: Vec<&Log> = receipt.logs.iter().filter(|log| log.address == asset).collect();
-    logs.sort_by_key(|log| log.index);
-    let events: Vec<TokenEvent> = logs.into_iter().filter_map(token_event).collect();
+pub(crate) fn deed_in<'a>(
+    logs: impl Iterator<Item = (&'a [B256], &'a Bytes)>,
+    wanted: Wanted,
+    nonce: B256,
+) -> Deed {
+    let events: Vec<TokenEvent> = logs.filter_map(|(topics, data)| token_event(topics, data)).collect();
     deed_among(&events, wanted, nonce)
 }
 

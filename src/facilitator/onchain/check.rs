@@ -161,14 +161,7 @@ impl Asker<'_> {
         if !self.factories.contains(&deployment.factory) || !self.node.is_contract(MULTICALL).await? {
             return Ok(Err(Reason::EVM_FACTORY));
         }
-        let transfer = by_wallet(payment, signature);
-        let steps = vec![
-            // Somebody else may deploy the wallet first.
-            Step { target: deployment.factory, allowFailure: true, callData: deployment.data.clone() },
-            Step { target: transfer.to, allowFailure: false, callData: transfer.data },
-        ];
-        let data = Multicall::aggregate3Call { steps }.abi_encode().into();
-        Ok(Ok(vec![Call { to: MULTICALL, data }]))
+        Ok(Ok(vec![after_deployment(deployment, by_wallet(payment, signature))]))
     }
 
     /// Why a transfer would be refused.
@@ -206,7 +199,7 @@ enum State {
 }
 
 /// The payment with the signature of an ordinary account, where the method has a form for it.
-fn by_signer(payment: &Payment, signature: &alloy_primitives::Signature) -> Option<Call> {
+pub(super) fn by_signer(payment: &Payment, signature: &alloy_primitives::Signature) -> Option<Call> {
     let Message::Eip3009(message) = &payment.message else { return None };
     let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } = message.clone();
     let call = BySigner::transferWithAuthorizationCall {
@@ -223,8 +216,18 @@ fn by_signer(payment: &Payment, signature: &alloy_primitives::Signature) -> Opti
     Some(Call { to: payment.asset, data: call.abi_encode().into() })
 }
 
+/// A wallet's deployment, and then a payment of it.
+pub(super) fn after_deployment(deployment: &Deployment, transfer: Call) -> Call {
+    let steps = vec![
+        // Somebody else may deploy the wallet first.
+        Step { target: deployment.factory, allowFailure: true, callData: deployment.data.clone() },
+        Step { target: transfer.to, allowFailure: false, callData: transfer.data },
+    ];
+    Call { to: MULTICALL, data: Multicall::aggregate3Call { steps }.abi_encode().into() }
+}
+
 /// The payment with a signature that the payer's wallet checks.
-fn by_wallet(payment: &Payment, signature: &Bytes) -> Call {
+pub(super) fn by_wallet(payment: &Payment, signature: &Bytes) -> Call {
     match &payment.message {
         Message::Eip3009(message) => {
             let TransferWithAuthorization { from, to, value, validAfter, validBefore, nonce } =

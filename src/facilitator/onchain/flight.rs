@@ -25,12 +25,41 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(super) enum State {
     /// Nothing was sent.
     Working,
+    /// Nothing was sent, and nothing will be: nobody waits for it any more.
+    Withdrawn,
     /// A transaction may have left, or the nonce is spent by whom is not known yet.
     Sending,
     /// A node has this transaction.
     Sent(B256),
     /// It is over.
     Done(SettleOutcome),
+}
+
+impl State {
+    /// Gives a settlement up, unless something of it may have left, and tells how it stands then. What
+    /// was withdrawn can never [begin](Self::begin): each is one step under the channel's lock.
+    pub(super) fn withdraw(state: &watch::Sender<Self>) -> Self {
+        state.send_if_modified(|state| {
+            let untouched = matches!(state, Self::Working);
+            if untouched {
+                *state = Self::Withdrawn;
+            }
+            untouched
+        });
+        state.borrow().clone()
+    }
+
+    /// Says that a transaction may leave from now on; `false` when it must not, because the settlement
+    /// was withdrawn.
+    pub(super) fn begin(state: &watch::Sender<Self>) -> bool {
+        state.send_if_modified(|state| {
+            let wanted = !matches!(state, Self::Withdrawn);
+            if wanted {
+                *state = Self::Sending;
+            }
+            wanted
+        })
+    }
 }
 
 /// A transaction to be sent.
@@ -168,5 +197,41 @@ impl Flight {
     pub(super) fn back_off(&mut self) {
         self.retry_pause = (self.retry_pause * 2).min(RETRY_MAX);
         self.retry_at = Instant::now() + self.retry_pause;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_withdrawn_is_never_sent() {
+        let (state, _) = watch::channel(State::Working);
+        assert!(matches!(State::withdraw(&state), State::Withdrawn));
+        assert!(!State::begin(&state));
+        assert!(matches!(*state.borrow(), State::Withdrawn));
+    }
+
+    #[test]
+    fn what_may_have_left_cannot_be_withdrawn() {
+        let (state, _) = watch::channel(State::Working);
+        assert!(State::begin(&state));
+        assert!(matches!(State::withdraw(&state), State::Sending));
+        state.send_replace(State::Sent(B256::ZERO));
+        assert!(matches!(State::withdraw(&state), State::Sent(_)));
+        assert!(State::begin(&state), "sent once more with another nonce");
+    }
+
+    #[test]
+    fn of_giving_up_and_sending_at_the_same_time_one_wins() {
+        for _ in 0..1000 {
+            let (state, _) = watch::channel(State::Working);
+            let (withdrawn, begun) = std::thread::scope(|scope| {
+                let withdrawal = scope.spawn(|| matches!(State::withdraw(&state), State::Withdrawn));
+                let begun = State::begin(&state);
+                (withdrawal.join().unwrap(), begun)
+            });
+            assert_ne!(withdrawn, begun);
+        }
     }
 }

@@ -43,6 +43,7 @@ mod gas;
 pub mod key;
 mod node;
 mod payment;
+mod proof;
 mod sequencer;
 mod settle;
 mod signature;
@@ -215,12 +216,15 @@ impl Onchain {
         let deadline = Instant::now() + limit;
         // What is sent late would only be given up as lost.
         let send_before = deadline - limit / 4;
-        let Some(mut state) = self.desk.join(payment.clone(), send_before, &self.runtime) else {
+        let Some(settlement) = self.desk.join(payment.clone(), send_before, &self.runtime) else {
             return self.desk.unreachable("too many settlements are under way");
         };
+        let mut state = settlement.subscribe();
         loop {
-            if let State::Done(outcome) = &*state.borrow_and_update() {
-                return outcome.clone();
+            match &*state.borrow_and_update() {
+                State::Done(outcome) => return outcome.clone(),
+                State::Withdrawn => break,
+                State::Working | State::Sending | State::Sent(_) => {}
             }
             match tokio::time::timeout_at(deadline, state.changed()).await {
                 Ok(Ok(())) => {}
@@ -228,13 +232,11 @@ impl Onchain {
                 Err(_) => break,
             }
         }
-        let now = state.borrow().clone();
-        match now {
+        match State::withdraw(&settlement) {
             State::Done(outcome) => outcome,
             State::Sent(hash) => self.desk.pending(&payment, hash),
-            State::Sending => self.desk.lost("no node has answered to the transaction"),
-            // Nothing is sent any more for this call.
-            State::Working => self.desk.unreachable("the chain's node did not answer in time"),
+            State::Working | State::Sending => self.desk.lost("no node has answered to the transaction"),
+            State::Withdrawn => self.desk.unreachable("the chain's node did not answer in time"),
         }
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::abi::Token;
 use super::fees::Market;
 use super::payment::Payment;
-use crate::chain::rpc;
+use crate::chain::{Deed, Wanted, deed_in, rpc};
 use crate::secret::Secret;
 
 /// Blocks whose tips are looked at.
@@ -103,12 +103,17 @@ pub(super) struct Log {
     /// Logs of a pending block have none.
     #[serde(default)]
     pub(super) transaction_hash: Option<B256>,
+    /// Its place in the block.
+    #[serde(default)]
+    log_index: Option<U64>,
 }
 
 /// Who sent a transaction, and what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Transaction {
     pub(super) from: Address,
+    /// Nothing: it made a contract.
+    pub(super) to: Option<Address>,
     #[serde(default, alias = "data")]
     pub(super) input: Bytes,
 }
@@ -123,15 +128,22 @@ impl Receipt {
         self.block_number.to()
     }
 
-    /// Whether it moved the money that a payment is about.
-    pub(super) fn pays(&self, payment: &Payment) -> bool {
-        self.succeeded() && self.logs.iter().any(|log| log.is_transfer_of(payment))
+    /// Whether it moved such money as a payment is about, for whatever reason.
+    pub(super) fn moves_money_of(&self, payment: &Payment) -> bool {
+        self.logs.iter().any(|log| log.is_transfer_of(payment))
+    }
+
+    /// What it did with an authorization (EIP-3009) of a token, if it succeeded.
+    pub(super) fn deed(&self, asset: Address, wanted: Wanted, nonce: B256) -> Deed {
+        let mut logs: Vec<&Log> = self.logs.iter().filter(|log| log.address == asset).collect();
+        logs.sort_by_key(|log| log.log_index);
+        deed_in(logs.into_iter().map(|log| (log.topics.as_slice(), &log.data)), wanted, nonce)
     }
 }
 
 impl Log {
-    /// Whether it is the token's word that a payment was made.
-    pub(super) fn is_transfer_of(&self, payment: &Payment) -> bool {
+    /// Whether it is the token's word that money went from the payer to the payee, as much as is paid.
+    fn is_transfer_of(&self, payment: &Payment) -> bool {
         self.address == payment.asset
             && Token::Transfer::decode_raw_log(self.topics.iter().copied(), &self.data).is_ok_and(
                 |transfer| {

@@ -146,7 +146,9 @@ impl Sequencer {
                 Err(cause) => return order.end(End::NotSent(cause)),
             };
             // Said first: whoever gives up waiting now must not think that nothing was sent.
-            order.state.send_replace(State::Sending);
+            if !State::begin(&order.state) {
+                break;
+            }
             if Instant::now() >= order.send_before {
                 order.state.send_replace(before);
                 break;

@@ -17,6 +17,7 @@ use super::check::{Asker, Look};
 use super::flight::{Account, End, Order, State};
 use super::node::{Call, Down, Estimated, Node, Receipt};
 use super::payment::{Message, Payment};
+use super::proof::{self, Worth};
 use super::{RETRY_AFTER, RETRY_AFTER_SENT, TARGET};
 use crate::clock::Clock;
 use crate::facilitator::{SettleOutcome, Unavailable};
@@ -56,7 +57,7 @@ type Key = (Address, B256);
 
 /// A settlement that is under way or over.
 pub(super) struct Known {
-    state: watch::Receiver<State>,
+    state: watch::Sender<State>,
     expires: crate::clock::UnixSeconds,
 }
 
@@ -89,9 +90,11 @@ impl Desk {
         payment: Payment,
         send_before: Instant,
         runtime: &tokio::runtime::Handle,
-    ) -> Option<watch::Receiver<State>> {
+    ) -> Option<watch::Sender<State>> {
         let mut known = self.known();
-        if let Some(other) = known.get(&key(&payment)) {
+        // One that was withdrawn ends without sending anything.
+        let is_wanted = |known: &&Known| !matches!(&*known.state.borrow(), State::Withdrawn);
+        if let Some(other) = known.get(&key(&payment)).filter(is_wanted) {
             return Some(other.state.clone());
         }
         if known.len() >= KNOWN_MAX {
@@ -104,7 +107,8 @@ impl Desk {
         if known.values().filter(|known| !known.is_over()).count() >= UNDER_WAY_MAX {
             return None;
         }
-        let (sender, state) = watch::channel(State::Working);
+        let sender = watch::Sender::new(State::Working);
+        let state = sender.clone();
         known.insert(key(&payment), Known { state: state.clone(), expires: payment.expires() });
         let (desk, driver, payment) = (Arc::clone(self), Arc::clone(self), Arc::new(payment));
         let task = {
@@ -116,7 +120,10 @@ impl Desk {
             let outcome = ended.unwrap_or_else(|lost| desk.lost(&format!("a settlement's task: {lost}")));
             if !matches!(outcome, SettleOutcome::Settled(_)) {
                 // The next one who asks begins anew, with what the chain says then.
-                desk.known().remove(&key(&payment));
+                let mut known = desk.known();
+                if known.get(&key(&payment)).is_some_and(|known| known.state.same_channel(&sender)) {
+                    known.remove(&key(&payment));
+                }
             }
             sender.send_replace(State::Done(outcome));
         });
@@ -149,7 +156,8 @@ impl Desk {
             let order =
                 Order { call, gas, send_before, expires: payment.expires(), state: state.clone(), done };
             if self.orders.try_send(order).is_err() {
-                return self.unreachable("too many transactions wait to be sent");
+                let cause = "too many transactions wait to be sent";
+                return if sent { self.lost(cause) } else { self.unreachable(cause) };
             }
             match end.await {
                 Ok(End::Mined(receipt)) => return self.judge(payment, &receipt).await,
@@ -174,7 +182,7 @@ impl Desk {
         let call = match (look, in_time) {
             (Look::Used, _) => {
                 // Until it is known by whom, the money may have moved.
-                state.send_replace(State::Sending);
+                State::begin(state);
                 return Err(self.reconcile(payment).await);
             }
             (_, Err(reason)) | (Look::Refused(reason), _) => {
@@ -198,8 +206,10 @@ impl Desk {
     /// What a transaction in a block means for its payment.
     async fn judge(&self, payment: &Payment, receipt: &Receipt) -> SettleOutcome {
         let hash = receipt.transaction_hash;
-        if receipt.pays(payment) {
-            return self.settled(payment, hash);
+        match proof::worth(receipt, payment) {
+            Worth::Paid => return self.settled(payment, hash),
+            Worth::Unclear => return self.lost(&unclear(hash)),
+            Worth::Nothing => {}
         }
         // It moved nothing. Another one may have: of an earlier run, or of somebody else.
         let mut cause = String::new();
@@ -258,7 +268,7 @@ impl Desk {
             };
             for log in logs.iter().rev() {
                 if let Some(receipt) = self.own(payment, log.transaction_hash).await? {
-                    return self.confirmed(receipt).await.map(Some);
+                    return self.confirmed(payment, receipt).await.map(Some);
                 }
             }
             if from <= first {
@@ -271,28 +281,29 @@ impl Desk {
     /// The receipt of a transaction, if we sent it for this payment and it moved the money.
     async fn own(&self, payment: &Payment, hash: Option<B256>) -> Result<Option<Receipt>, Down> {
         let Some(hash) = hash else { return Ok(None) };
-        let nonce = match &payment.message {
-            Message::Eip3009(message) => message.nonce,
-            Message::Permit2(message) => B256::from(message.nonce),
-        };
         let transaction = self.node.transaction(hash).await?;
         let is_own = transaction.is_some_and(|transaction| {
-            transaction.from == self.account.address
-                && transaction.input.windows(32).any(|word| word == nonce.as_slice())
+            transaction.from == self.account.address && proof::asks_for(&transaction, payment)
         });
         if !is_own {
             return Ok(None);
         }
-        Ok(self.node.receipt(hash).await?.filter(|receipt| receipt.pays(payment)))
+        let Some(receipt) = self.node.receipt(hash).await? else { return Ok(None) };
+        match proof::worth(&receipt, payment) {
+            Worth::Paid => Ok(Some(receipt)),
+            Worth::Nothing => Ok(None),
+            Worth::Unclear => Err(Down(unclear(hash))),
+        }
     }
 
     /// Waits until enough blocks are behind a transaction of an earlier run.
-    async fn confirmed(&self, receipt: Receipt) -> Result<Receipt, Down> {
+    async fn confirmed(&self, payment: &Payment, receipt: Receipt) -> Result<Receipt, Down> {
         for _ in 0..QUESTIONS {
             if self.node.block_number().await? + 1 >= receipt.block() + self.confirmations {
                 // It may have been moved to another block, or out of all of them.
                 let again = self.node.receipt(receipt.transaction_hash).await?;
-                return again.ok_or_else(|| Down("a transaction is in no block any more".into()));
+                let again = again.filter(|again| proof::worth(again, payment) == Worth::Paid);
+                return again.ok_or_else(|| Down("a transaction that paid does so no more".into()));
             }
             tokio::time::sleep(QUESTION_PAUSE).await;
         }
@@ -339,6 +350,10 @@ impl Desk {
     pub(super) fn unavailable(&self, cause: &str, retry_after: Duration) -> Unavailable {
         Unavailable { facilitator: self.name.clone(), cause: cause.to_owned(), retry_after }
     }
+}
+
+fn unclear(hash: B256) -> String {
+    format!("transaction {hash} moved money, and whether for this payment cannot be told")
 }
 
 fn key(payment: &Payment) -> Key {
