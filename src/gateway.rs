@@ -10,15 +10,19 @@ use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::net::TcpListener;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::{self, Admin};
+use crate::chain::settings::ChainSettings;
+use crate::chain::{Chain, EvmChain};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::facilitator::serve::{self, Service};
 use crate::facilitator::settings::FacilitatorSettings;
-use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Sandbox};
-use crate::ledger::{self, LedgerError, OpenError};
+use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Onchain, Sandbox};
+use crate::ledger::settings::LedgerUrl;
+use crate::ledger::{self, OpenError};
 use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
 use crate::proxy::{self, Paywall, PaywallParts};
@@ -54,12 +58,12 @@ pub enum StartError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] OpenError),
-    /// What the gateway's predecessor left behind cannot be taken over.
-    #[error("{0}")]
-    Recover(LedgerError),
     /// A facilitator cannot be used as configured.
     #[error("{0}")]
     Facilitator(String),
+    /// A chain cannot be asked as configured.
+    #[error("{0}")]
+    Chain(String),
     /// An upstream cannot be used as configured.
     #[error(transparent)]
     Upstream(#[from] proxy::UpstreamError),
@@ -76,6 +80,7 @@ pub struct Gateway {
     running: Arc<AtomicUsize>,
     http2: Arc<AtomicUsize>,
     closing: Arc<AtomicBool>,
+    service: Option<Arc<Service>>,
     grace: Duration,
 }
 
@@ -100,14 +105,19 @@ impl Gateway {
             .map_err(StartError::Runtime)?;
         let metrics = Arc::new(Metrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let facilitators = facilitators(config, &clock, &metrics)?;
+        let every = facilitators(config, &clock, &metrics, runtime.handle())?;
+        let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
+            Failover::group(members.iter().map(|index| Arc::clone(&every[*index])).collect())
+        };
+        let facilitators: Vec<_> = config.facilitator_groups.iter().map(group).collect();
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
         let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
-            facilitators,
-            chains: Chains::default(),
+            facilitators: facilitators.clone(),
+            every,
+            chains: chains(config)?,
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
             runtime: runtime.handle().clone(),
@@ -116,7 +126,9 @@ impl Gateway {
             pledges: config.pledges.clone(),
             redelivery: config.redelivery,
         });
-        runtime.block_on(gate.recover()).map_err(StartError::Recover)?;
+        // A ledger that is away is said so, and tried again with every sign of life and every payment;
+        // what is free is served meanwhile.
+        let _ = runtime.block_on(gate.recover());
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
@@ -144,18 +156,29 @@ impl Gateway {
             });
             runtime.block_on(start_admin(address, admin))?;
         }
+        let service = runtime.block_on(start_service(config, &facilitators))?;
         let server = server(config, paywall)?;
-        Ok(Self { server, runtime, gate, running, http2, closing, grace: config.limits.shutdown_grace })
+        Ok(Self {
+            server,
+            runtime,
+            gate,
+            running,
+            http2,
+            closing,
+            service,
+            grace: config.limits.shutdown_grace,
+        })
     }
 
     /// Runs until the process is told to stop, and returns when requests and settlements in flight
     /// are finished or the grace period is over.
     pub fn run(self) {
-        let Self { server, runtime, gate, running, http2, closing, grace } = self;
+        let Self { server, runtime, gate, running, http2, closing, service, grace } = self;
         let mut phases = server.watch_execution_phase();
+        let settling = move || gate.under_way() + service.as_ref().map_or(0, |service| service.in_flight());
         let idle = {
-            let gate = gate.clone();
-            move || running.load(Ordering::Acquire) == 0 && gate.under_way() == 0
+            let settling = settling.clone();
+            move || running.load(Ordering::Acquire) == 0 && settling() == 0
         };
         // Pingora sleeps the whole grace period; nothing in flight is the better reason to end.
         runtime.spawn(async move {
@@ -176,11 +199,11 @@ impl Gateway {
         });
         server.run(RunArgs { shutdown_signal: Box::new(Signals { closing }) });
         let deadline = Instant::now() + grace;
-        while gate.under_way() > 0 && Instant::now() < deadline {
+        while settling() > 0 && Instant::now() < deadline {
             std::thread::sleep(LOOK_AGAIN);
         }
-        if gate.under_way() > 0 {
-            tracing::error!(settling = gate.under_way(), "stopped with settlements under way");
+        if settling() > 0 {
+            tracing::error!(settling = settling(), "stopped with settlements under way");
         }
     }
 }
@@ -213,6 +236,7 @@ fn facilitators(
     config: &Config,
     clock: &Arc<dyn Clock>,
     metrics: &Arc<Metrics>,
+    runtime: &Handle,
 ) -> Result<Vec<Arc<dyn Facilitator>>, StartError> {
     let build = |settings: &FacilitatorSettings| -> Result<Arc<dyn Facilitator>, StartError> {
         let inner: Arc<dyn Facilitator> = match settings {
@@ -222,14 +246,25 @@ fn facilitators(
             FacilitatorSettings::Http(settings) => Arc::new(
                 HttpFacilitator::new(settings.clone(), Arc::clone(clock)).map_err(StartError::Facilitator)?,
             ),
+            FacilitatorSettings::Onchain(settings) => {
+                let (settings, metrics) = (settings.as_ref().clone(), Arc::clone(metrics));
+                let built = Onchain::new(settings, Arc::clone(clock), metrics, runtime.clone());
+                Arc::new(built.map_err(StartError::Facilitator)?)
+            }
         };
         Ok(Arc::new(Metered::new(inner, Arc::clone(metrics))))
     };
-    let each = config.facilitators.iter().map(build).collect::<Result<Vec<_>, _>>()?;
-    let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
-        Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
+    config.facilitators.iter().map(build).collect()
+}
+
+fn chains(config: &Config) -> Result<Chains, StartError> {
+    // A ledger that forgets would take what it delivered itself for somebody else's doing.
+    let remembers = config.ledger.url != LedgerUrl::Memory;
+    let chain = |settings: &ChainSettings| -> Result<(Arc<dyn Chain>, bool), StartError> {
+        let chain = EvmChain::new(settings).map_err(StartError::Chain)?;
+        Ok((Arc::new(chain), settings.accept_used && remembers))
     };
-    Ok(config.facilitator_groups.iter().map(group).collect())
+    Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
 }
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks
@@ -290,6 +325,25 @@ async fn start_admin(address: SocketAddr, admin: Arc<Admin>) -> Result<(), Start
         }
     });
     Ok(())
+}
+
+/// Offers a facilitator to others, where that is switched on.
+async fn start_service(
+    config: &Config,
+    facilitators: &[Arc<dyn Facilitator>],
+) -> Result<Option<Arc<Service>>, StartError> {
+    let Some((id, settings)) = &config.facilitator_service else { return Ok(None) };
+    let Some(facilitator) = facilitators.get(id.0) else { return Ok(None) };
+    let address = settings.listen;
+    let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
+    let service = Arc::new(Service::new(Arc::clone(facilitator), settings.clone()));
+    let serving = Arc::clone(&service);
+    tokio::spawn(async move {
+        if let Err(error) = serve::serve(listener, serving).await {
+            tracing::error!(%error, "the facilitator's address stopped");
+        }
+    });
+    Ok(Some(service))
 }
 
 fn server(config: &Config, paywall: Paywall) -> Result<Server, StartError> {

@@ -14,7 +14,7 @@
 //! | [`secret`] | values that cannot be printed by accident | nothing of ours |
 //! | [`scheme`] | how a payment is understood, one file per scheme, no I/O | `x402`, `clock` |
 //! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
-//! | [`facilitator`] | who verifies and settles: the contract, HTTP, sandbox, fail-over | `x402`, `clock`, `secret`, `scheme`, `telemetry` |
+//! | [`facilitator`] | who verifies and settles: the contract, HTTP, on chain, sandbox, fail-over; the service for others | `x402`, `clock`, `secret`, `scheme`, `telemetry`, `chain` |
 //! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock`, `secret` |
 //! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
@@ -42,16 +42,30 @@
 //!    |                        |                                |  PaymentPayload::decode
 //!    |                        |                                |  LiveOffer::accepted_by -> terms
 //!    |                        |                                |  Scheme::inspect -> Authorization{PaymentId, …}
-//!    |                        |                                |  Ledger::claim        | Refused(AlreadyUsed)
+//!    |                        |                                |  Ledger::claim        | Refused(AlreadyUsed), or
+//!    |                        |                                |                       | Owed: settled before
 //!    |                        |                                |  Facilitator::verify  | Refused(Invalid) / 503
 //!    |                        |<---- Admission::Paid(Permit) --|
 //!    |                        | upstream_request_filter: canonical path, headers stripped --> origin
 //!    |                        | response_filter: 1xx held back; no success: payment released, no charge
 //!    |                        |----- Gate::settle(Permit) ---->| own task: Settling -> Facilitator::settle
-//!    | 200 + PAYMENT-RESPONSE |<---- Receipt ------------------| Settled
-//!    | 402/503, body withheld |<---- Refusal ------------------| told no: released; answer lost: kept
-//!    |                        | logging: one line
+//!    | 200 + PAYMENT-RESPONSE |<---- Receipt with Delivery ----| Settled, durably
+//!    | 402/503, body withheld |<---- Refusal ------------------| told no: declined; answer lost: unresolved
+//!    |                        | logging: one line; Delivery::end ------------> Delivered, or owed again
 //! ```
+//!
+//! # One payment
+//!
+//! ```text
+//! claim -> Claimed -> Settling -> Settled -> Delivered
+//!             |           |--> Declined
+//!             |           `--> Unresolved -> Settled | Declined     (payment/upkeep.rs drives it)
+//!             `--> Released, or no trace when it was never verified
+//! ```
+//!
+//! The rules are pure functions over a payment's record (`ledger/machine.rs`), the same for every
+//! ledger; SQLite and PostgreSQL only read and write records, many steps in one transaction. Each
+//! claim has a token; whoever was paused and comes back with an old one changes nothing.
 //!
 //! # What holds it together
 //!
@@ -66,7 +80,11 @@
 //! - **A path is decided on in every way an origin may read it** ([`policy::RoutePath`]); if the
 //!   readings fall under different routes the request is refused.
 //! - **A cache may forget; the ledger may not.** moka holds `/supported` and verification results;
-//!   claims live in the [`ledger`], which refuses when it is full.
+//!   payments live in the [`ledger`], which refuses when it cannot be written.
+//! - **Durable before irreversible.** That settlement will be asked for is on disk before it is asked
+//!   for; that it succeeded is on disk before a byte of the answer leaves. A step of the ledger whose
+//!   answer was lost is told again, or undone, in the background (`payment/closing.rs`).
+//! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //!
 //! # Where state lives
 //!
@@ -74,7 +92,7 @@
 //! |---|---|---|
 //! | routes, offers, prices | `Arc<RouteTable>` | read again |
 //! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
-//! | claims | `dyn Ledger` | forgotten by the ledger in memory; the chain's nonces remain |
+//! | payments | `dyn Ledger` | kept; what a dead gateway held is taken over, unresolved ones are driven on |
 //! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
 //! | one request | `proxy::context` | – |
 

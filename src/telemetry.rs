@@ -97,6 +97,11 @@ struct CallLabels {
     result: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FacilitatorLabels {
+    facilitator: String,
+}
+
 /// Every metric of the gateway.
 #[derive(Debug)]
 pub struct Metrics {
@@ -105,6 +110,7 @@ pub struct Metrics {
     request_seconds: Histogram,
     revenue: Family<RevenueLabels, Counter<f64, AtomicU64>>,
     calls: Family<CallLabels, Histogram>,
+    gas: Family<FacilitatorLabels, Gauge<f64, AtomicU64>>,
     in_flight: Gauge,
     settling: Gauge,
     claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
@@ -142,6 +148,12 @@ impl Default for Metrics {
             Unit::Seconds,
             calls.clone(),
         );
+        let gas = Family::default();
+        registry.register(
+            "gas_balance",
+            "What own settlement has left for gas, in the network's coin",
+            gas.clone(),
+        );
         registry.register("requests_in_flight", "Requests being answered", in_flight.clone());
         registry.register(
             "settlements_in_flight",
@@ -161,6 +173,7 @@ impl Default for Metrics {
             request_seconds,
             revenue,
             calls,
+            gas,
             in_flight,
             settling,
             claims,
@@ -188,6 +201,12 @@ impl Metrics {
     pub fn call(&self, facilitator: &str, call: &'static str, result: &'static str, took: Duration) {
         let labels = CallLabels { facilitator: facilitator.to_owned(), call, result };
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Notes what a facilitator's account has left for gas.
+    pub fn gas_balance(&self, facilitator: &str, coins: f64) {
+        let labels = FacilitatorLabels { facilitator: facilitator.to_owned() };
+        self.gas.get_or_create(&labels).set(coins);
     }
 
     /// Requests being answered.

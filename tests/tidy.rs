@@ -15,7 +15,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("demo", &[]),
     ("scheme", &["x402", "clock"]),
     ("policy", &["x402"]),
-    ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry"]),
+    ("facilitator", &["x402", "clock", "secret", "scheme", "telemetry", "chain"]),
     ("ledger", &["scheme", "x402", "clock", "secret"]),
     ("chain", &["x402", "clock", "secret", "scheme"]),
     ("payment", &["x402", "clock", "scheme", "policy", "facilitator", "ledger", "chain"]),

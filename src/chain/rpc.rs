@@ -109,6 +109,17 @@ pub fn describe(error: &TransportError) -> String {
     }
 }
 
+/// Whether a question provably never left: no connection to the node came about.
+#[must_use]
+pub fn never_left(error: &TransportError) -> bool {
+    matches!(error, RpcError::Transport(TransportErrorKind::Custom(cause)) if cause.is::<NotConnected>())
+}
+
+/// No connection to the node came about.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct NotConnected(String);
+
 /// A text of somebody else, as far as it fits into a line of a log.
 fn shortened(text: &str) -> String {
     let mut shown: String = text.chars().filter(|letter| !letter.is_control()).take(TEXT_MAX).collect();
@@ -154,7 +165,11 @@ impl Way {
         for attempt in 0.. {
             let request = self.client.post(self.url.clone()).body(body.clone());
             let request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let response = request.send().await.map_err(|error| failure(&causes(error)))?;
+            let response = request.send().await.map_err(|error| match (attempt, error.is_connect()) {
+                // An earlier attempt may have been heard.
+                (0, true) => TransportErrorKind::custom(NotConnected(causes(error))),
+                _ => failure(&causes(error)),
+            })?;
             let busy = matches!(response.status().as_u16(), 429 | 503);
             if !busy || attempt == RETRIES_MAX {
                 return read(response, &packet).await;

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, Config, Diagnostic, Env};
+use crate::facilitator::onchain;
 use crate::facilitator::settings::{Auth, FacilitatorSettings};
 use crate::policy::{
     Condition, Decision, FacilitatorId, HostPattern, PathPattern, Route, SettleWhen, UpstreamId,
@@ -143,6 +144,12 @@ fn facilitator_words(settings: &FacilitatorSettings) -> String {
             };
             format!("{} = {} ({auth})", http.name, http.url)
         }
+        FacilitatorSettings::Onchain(onchain) => {
+            // The configuration was checked, so the key is one.
+            let account =
+                onchain::key::address(&onchain.key).map_or_else(|_| "?".into(), |key| key.to_string());
+            format!("{} = on {} itself, gas paid by {account}", onchain.name, onchain.network.name())
+        }
     }
 }
 
@@ -215,10 +222,7 @@ pub(super) fn facilitator_names(config: &Config, id: FacilitatorId) -> String {
     let names: Vec<&str> = group
         .iter()
         .filter_map(|index| config.facilitators.get(*index))
-        .map(|settings| match settings {
-            FacilitatorSettings::Sandbox => "sandbox",
-            FacilitatorSettings::Http(http) => &http.name,
-        })
+        .map(FacilitatorSettings::name)
         .collect();
     names.join(", then ")
 }

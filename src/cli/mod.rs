@@ -2,6 +2,7 @@
 
 mod check;
 mod explain;
+mod ledger;
 mod pay;
 mod run;
 
@@ -28,7 +29,8 @@ Examples:
   tollgate run -c /etc/tollgate/gateway.toml        run with another configuration
   tollgate check                                    report every mistake in ./gateway.toml
   tollgate explain GET /articles/one                say which route applies and what it costs
-  tollgate pay http://127.0.0.1:8402/articles/one   fetch a page and pay for it";
+  tollgate pay http://127.0.0.1:8402/articles/one   fetch a page and pay for it
+  tollgate ledger list --since 24h                  list payments, and what was earned";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -40,6 +42,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Fetch a URL and pay for it if it asks for payment
     Pay(Box<pay::Arguments>),
+    /// Read the books: payments, sums, exports, comparison with the chain
+    Ledger(Box<ledger::Arguments>),
 }
 
 /// Arguments of `run`.
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
             report(|out, err, colour| explain::run(config, &request, out, err, colour))
         }
         Command::Pay(arguments) => pay::run(&arguments),
+        Command::Ledger(arguments) => report(|out, err, colour| ledger::run(&arguments, out, err, colour)),
     }
 }
 

@@ -61,7 +61,17 @@ fn banner(config: &Config, file: &Path) -> String {
             FacilitatorSettings::Http(settings) => {
                 format!("  payments   {} at {}", settings.name, settings.url)
             }
+            FacilitatorSettings::Onchain(settings) => {
+                format!(
+                    "  payments   {} on {}, settled by this gateway",
+                    settings.name,
+                    settings.network.name()
+                )
+            }
         });
+    }
+    if let Some((_, service)) = &config.facilitator_service {
+        lines.push(format!("  service    http://{} (/verify /settle /supported)", service.listen));
     }
     if config.upstreams.iter().any(|upstream| upstream.address == UpstreamAddress::Demo)
         && let Some(listener) = config.listeners.first()

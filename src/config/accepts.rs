@@ -250,6 +250,25 @@ impl<'a> Builder<'_, 'a> {
                 return None;
             }
         }
+        let is_evm = matches!(method, TransferMethod::Eip3009 | TransferMethod::Permit2);
+        let settles = |settings: &&FacilitatorSettings| match settings {
+            FacilitatorSettings::Onchain(own) => {
+                own.network == draft.network && draft.scheme == "exact" && is_evm
+            }
+            FacilitatorSettings::Sandbox | FacilitatorSettings::Http(_) => true,
+        };
+        if !group.iter().any(settles) {
+            let names: Vec<&str> = group.iter().map(|settings| settings.name()).collect();
+            draft.node.error(
+                format!(
+                    "{} does not settle {} payments in {} on {name}",
+                    names.join(" or "), draft.scheme, draft.asset.symbol
+                ),
+                "kind = \"onchain\" settles `exact` payments on the one EVM network that its `network` names;\n\
+                 declare one for each network, and list them",
+            );
+            return None;
+        }
         let is_mainnet = draft.network.known().is_some_and(|known| !known.testnet);
         if is_mainnet && group.iter().any(|settings| facilitators::is_testnet_only(settings)) {
             draft.network_node.warning(

@@ -73,6 +73,11 @@ impl Assets {
         node.error(format!("no asset \"{shown}\" is known on {place}"), help);
     }
 
+    /// The declared tokens.
+    pub(super) fn finish(self) -> Vec<Asset> {
+        self.declared
+    }
+
     fn names(&self, networks: &[&Network]) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
         for network in networks {

@@ -132,7 +132,7 @@ fn key_id(table: &Section<'_>, secrets: Secrets<'_>) -> Option<String> {
 }
 
 /// A secret by `name`, `name_env` or `name_file`.
-fn secret(table: &Section<'_>, name: &str, secrets: Secrets<'_>) -> Option<Secret<String>> {
+pub(super) fn secret(table: &Section<'_>, name: &str, secrets: Secrets<'_>) -> Option<Secret<String>> {
     let (by_env, by_file) = (format!("{name}_env"), format!("{name}_file"));
     let written: Vec<Node<'_>> =
         [name, &by_env, &by_file].into_iter().filter_map(|key| table.get(key)).collect();

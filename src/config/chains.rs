@@ -49,6 +49,12 @@ impl<'a> Chains<'a> {
         Self { declared }
     }
 
+    /// The node of each network, for settling there as well.
+    pub(super) fn nodes(&self) -> Vec<(Network, Secret<String>)> {
+        let settings = self.declared.iter().filter_map(|chain| chain.settings.as_ref());
+        settings.map(|settings| (settings.network.clone(), settings.rpc.clone())).collect()
+    }
+
     /// The chains; warns of those no route takes payments on.
     pub(super) fn finish(self, routes: Option<&RouteTable>) -> Vec<ChainSettings> {
         let sells_on = |routes: &RouteTable, network: &Network| {

@@ -13,7 +13,7 @@ use super::source::Source;
 use super::terms::Terms;
 use super::upstreams::Upstreams;
 use super::walk::{Node, Section};
-use super::{Config, Env, Loaded, accounts, ledger, listeners, routes, settings, syntax};
+use super::{Config, Env, Loaded, accounts, ledger, listeners, routes, service, settings, syntax};
 use crate::x402::Network;
 
 /// Networks shown to v1 clients when nothing else is written: those that every one of them knows.
@@ -52,14 +52,16 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
     let admin = listeners::admin(&top, &listeners);
     let public_url = listeners::public_url(&top, &listeners);
 
-    let own = listeners.iter().map(|listener| listener.address).chain(admin).collect();
+    let mut own: Vec<_> = listeners.iter().map(|listener| listener.address).chain(admin).collect();
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
-    let mut upstreams = Upstreams::read(&top, own);
     let secrets = Secrets { env, plaintext };
+    let chains = Chains::read(&top, secrets);
+    let mut facilitators = Facilitators::read(&top, secrets, chains.nodes());
+    let facilitator_service = service::read(&top, &mut facilitators, secrets, &own);
+    own.extend(facilitator_service.iter().map(|(_, service)| service.listen));
+    let mut upstreams = Upstreams::read(&top, own);
     let ledger = ledger::ledger(&top, secrets);
     let (redelivery, pledges) = (ledger::redelivery(&top), ledger::pledges(&top));
-    let mut facilitators = Facilitators::read(&top, secrets);
-    let chains = Chains::read(&top, Secrets { env, plaintext });
     let assets = Assets::read(&top);
     let terms = Terms::read(&top, &mut facilitators);
     let v1_networks = v1_networks(&top);
@@ -87,7 +89,9 @@ fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> 
         upstreams,
         facilitators,
         facilitator_groups,
+        facilitator_service,
         chains,
+        assets: assets.finish(),
         routes: routes?,
         limits: limits.clients,
         ledger: ledger?,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::auth::{self, Secrets};
 use super::keys::FACILITATOR_TABLE;
+use super::onchain::{self, Kind, Usual};
 use super::settings::DEADLINE_MS;
 use super::suggest::nearest;
 use super::tls;
@@ -36,19 +37,26 @@ pub(super) struct Facilitators<'a> {
     used: Vec<FacilitatorSettings>,
     groups: Vec<Vec<usize>>,
     secrets: Secrets<'a>,
+    usual: Usual,
 }
 
 struct Declared<'a> {
     name: &'a str,
     node: Node<'a>,
     /// `None` when it is wrong; that was reported.
-    settings: Option<HttpSettings>,
+    settings: Option<FacilitatorSettings>,
     used: bool,
 }
 
 impl<'a> Facilitators<'a> {
     /// Reads `[facilitators.…]`.
-    pub(super) fn read(top: &Section<'a>, secrets: Secrets<'a>) -> Self {
+    /// `nodes` are those of networks.
+    pub(super) fn read(
+        top: &Section<'a>,
+        secrets: Secrets<'a>,
+        nodes: Vec<(Network, Secret<String>)>,
+    ) -> Self {
+        let usual = Usual::read(top, nodes);
         let entries = top.get("facilitators").and_then(|node| node.entries()).unwrap_or_default();
         let mut declared = Vec::new();
         for (name, node) in entries {
@@ -56,14 +64,15 @@ impl<'a> Facilitators<'a> {
                 node.key_error("cannot be the name of a facilitator", "choose another name");
                 continue;
             }
-            let settings = node.section(&FACILITATOR_TABLE).and_then(|table| named(name, &table, secrets));
+            let settings = node.section(&FACILITATOR_TABLE);
+            let settings = settings.and_then(|table| declared_as(name, &table, secrets, &usual));
             declared.push(Declared { name, node, settings, used: false });
         }
-        Self { declared, used: Vec::new(), groups: Vec::new(), secrets }
+        Self { declared, used: Vec::new(), groups: Vec::new(), secrets, usual }
     }
 
     /// The facilitators that a value names, which stand in for each other in this order: URLs,
-    /// declared names or `sandbox`, one or a list.
+    /// declared names, `sandbox` or tables, one or a list.
     pub(super) fn resolve(&mut self, node: &Node<'_>) -> Option<FacilitatorId> {
         let nodes = node.one_or_many();
         let mut group = Vec::new();
@@ -128,6 +137,11 @@ impl<'a> Facilitators<'a> {
     }
 
     fn one(&mut self, node: &Node<'_>) -> Option<usize> {
+        if node.value().is_table() {
+            let table = node.section(&FACILITATOR_TABLE)?;
+            let settings = inline(&table, self.secrets, &self.usual)?;
+            return self.own(node, settings);
+        }
         let text = node.text()?;
         if text == SANDBOX {
             return Some(self.id_of(FacilitatorSettings::Sandbox));
@@ -135,7 +149,7 @@ impl<'a> Facilitators<'a> {
         if let Some(declared) = self.declared.iter_mut().find(|declared| declared.name == text) {
             declared.used = true;
             let settings = declared.settings.clone()?;
-            return Some(self.id_of(FacilitatorSettings::Http(settings)));
+            return self.own(node, settings);
         }
         if text == CDP {
             return self.cdp(node);
@@ -176,6 +190,20 @@ impl<'a> Facilitators<'a> {
         Some(self.id_of(FacilitatorSettings::Http(HttpSettings { name: CDP.into(), ..by_url(&url, auth) })))
     }
 
+    /// Two senders for one account would take each other's nonces.
+    fn own(&mut self, node: &Node<'_>, settings: FacilitatorSettings) -> Option<usize> {
+        let index = self.id_of(settings);
+        let used = self.used.get(index)?;
+        if self.used.iter().any(|other| other != used && onchain::share_account(other, used)) {
+            node.error(
+                "another facilitator sends from the same account on the same network",
+                "declare it once, with [facilitators.NAME], and name it wherever it is meant",
+            );
+            return None;
+        }
+        Some(index)
+    }
+
     fn id_of(&mut self, mut settings: FacilitatorSettings) -> usize {
         if let Some(index) = self.used.iter().position(|used| *used == settings) {
             return index;
@@ -183,8 +211,8 @@ impl<'a> Facilitators<'a> {
         // Two facilitators on one host differ in the path; logs and metrics must tell them apart.
         if let FacilitatorSettings::Http(http) = &mut settings {
             let taken = |name: &str| {
-                let declared =
-                    self.declared.iter().filter(|declared| declared.settings.as_ref() != Some(http));
+                let is_it = |declared: &&Declared<'_>| matches!(&declared.settings, Some(FacilitatorSettings::Http(own)) if own == http);
+                let declared = self.declared.iter().filter(|declared| !is_it(declared));
                 declared.map(|declared| declared.name).any(|other| other == name)
                     || self
                         .used
@@ -218,6 +246,7 @@ pub(super) fn is_testnet_only(settings: &FacilitatorSettings) -> bool {
         FacilitatorSettings::Http(http) => {
             Url::parse(&http.url).is_ok_and(|url| url.host == TESTNET_HOST || url.host == "www.x402.org")
         }
+        FacilitatorSettings::Onchain(onchain) => onchain.network.is_testnet(),
     }
 }
 
@@ -241,7 +270,34 @@ fn by_url(url: &Url, auth: Auth) -> HttpSettings {
     }
 }
 
-fn named(name: &str, table: &Section<'_>, secrets: Secrets<'_>) -> Option<HttpSettings> {
+/// What a table says of a facilitator.
+fn declared_as(
+    name: &str,
+    table: &Section<'_>,
+    secrets: Secrets<'_>,
+    usual: &Usual,
+) -> Option<FacilitatorSettings> {
+    match onchain::kind(table)? {
+        Kind::Http => http(name, table, secrets).map(FacilitatorSettings::Http),
+        Kind::Onchain => onchain::read(Some(name), table, secrets, usual)
+            .map(|settings| FacilitatorSettings::Onchain(Box::new(settings))),
+    }
+}
+
+/// What a table says that stands where a name could: without one, there is no URL to call it by.
+fn inline(table: &Section<'_>, secrets: Secrets<'_>, usual: &Usual) -> Option<FacilitatorSettings> {
+    match onchain::kind(table)? {
+        Kind::Http => {
+            let named = http("", table, secrets)?;
+            let name = Url::parse(&named.url).ok()?.host;
+            Some(FacilitatorSettings::Http(HttpSettings { name, ..named }))
+        }
+        Kind::Onchain => onchain::read(None, table, secrets, usual)
+            .map(|settings| FacilitatorSettings::Onchain(Box::new(settings))),
+    }
+}
+
+fn http(name: &str, table: &Section<'_>, secrets: Secrets<'_>) -> Option<HttpSettings> {
     let auth_node = table.get("auth");
     let insecure = table.get("insecure").and_then(|node| node.boolean()).unwrap_or(false);
     let url = match table.get("url") {

@@ -60,6 +60,7 @@ pub(super) const TABLES: &[&Table] = &[
     &UPSTREAM_TABLE,
     &FACILITATOR_TABLE,
     &AUTH,
+    &SERVICE,
     &ASSET_TABLE,
     &CHAIN_TABLE,
 ];
@@ -88,12 +89,22 @@ const NETWORKS: Key = key("networks", TEXTS, "the same as `network`");
 const ASSET: Key = key("asset", TEXTS, "the tokens prices are paid in, such as \"USDC\"");
 const ASSETS: Key = key("assets", TEXTS, "the same as `asset`");
 const PAY_TO: Key = key("pay_to", "an address in quotes or a table of addresses", "who is paid");
-const FACILITATOR: Key = key("facilitator", TEXTS, "who verifies and settles payments");
+const FACILITATOR: Key = table(
+    "facilitator",
+    "text in quotes, a table, or a list of them",
+    "who verifies and settles payments",
+    &FACILITATOR_TABLE,
+);
 const SETTLE: Key = key("settle", TEXT, "\"before-response\" or \"before-request\"");
 const MAX_TIMEOUT: Key =
     key("max_timeout_seconds", NUMBER, "seconds a quote, and a payment made for it, may stay valid");
 const V1: Key =
     key("v1", "true, false or \"only\"", "whether clients of the first protocol generation can pay");
+const PAYMENT_IDENTIFIER: Key = key(
+    "payment_identifier",
+    TEXT,
+    "whether clients may or must name their requests: \"optional\", \"required\" or \"none\"",
+);
 const UPSTREAM: Key = key("upstream", TEXT, "the site behind the gateway");
 
 /// The top of the file.
@@ -119,6 +130,7 @@ pub(super) const TOP: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("v1_networks", LIST, "networks shown to clients of the first protocol generation"),
         key("allow_plaintext_secrets", BOOL, "whether secrets may stand in this file"),
         table("routes", "a list of [[routes]]", "what costs what", &ROUTE),
@@ -132,6 +144,7 @@ pub(super) const TOP: Table = Table {
         table("sandbox", TABLE, "the built-in facilitator that moves no money", &SANDBOX),
         named("upstreams", "sites behind the gateway, by name", &UPSTREAM_TABLE),
         named("facilitators", "who verifies and settles, by name", &FACILITATOR_TABLE),
+        table("facilitator_service", TABLE, "verifying and settling for other gateways", &SERVICE),
         named("chains", "nodes that are asked what became of payments, by network", &CHAIN_TABLE),
     ],
 };
@@ -161,6 +174,7 @@ pub(super) const ROUTE: Table = Table {
         SETTLE,
         MAX_TIMEOUT,
         V1,
+        PAYMENT_IDENTIFIER,
         key("description", TEXT, "what is sold, for people and agents"),
         key("mime_type", TEXT, "media type of what is sold"),
         key("service_name", TEXT, "the seller's name"),
@@ -306,6 +320,7 @@ pub(super) const UPSTREAM_TABLE: Table = Table {
 pub(super) const FACILITATOR_TABLE: Table = Table {
     header: "[facilitators.NAME]",
     keys: &[
+        key("kind", TEXT, "\"http\" or \"onchain\""),
         key("url", TEXT, "base URL of the facilitator"),
         key("ca_file", TEXT, "PEM file with the certificate authorities to trust"),
         key("insecure", BOOL, "whether http:// to another machine is allowed"),
@@ -313,6 +328,32 @@ pub(super) const FACILITATOR_TABLE: Table = Table {
         key("settle_timeout_ms", NUMBER, "milliseconds for a settlement"),
         key("supported_ttl_seconds", NUMBER, "seconds a list of supported payments counts as fresh"),
         table("auth", TABLE, "how the gateway identifies itself", &AUTH),
+        key("network", TEXT, "the network it settles on"),
+        key("rpc", TEXT, "URL of a node of the network"),
+        key("rpc_env", TEXT, "environment variable with the URL of a node"),
+        key("key", TEXT, "the key that pays for gas itself"),
+        key("key_env", TEXT, "environment variable with the key that pays for gas"),
+        key("key_file", TEXT, "file with the key that pays for gas"),
+        key("confirmations", NUMBER, "blocks a payment's transaction must be in and under"),
+        key("max_fee_gwei", "a number in quotes", "the most that is offered for gas, in gwei"),
+        key("gas_limit", NUMBER, "the most gas a settlement may use"),
+        key("low_balance", "an amount in quotes", "balance for gas below which the log warns"),
+        key("replace_after_seconds", NUMBER, "seconds after which a stuck transaction's fee is raised"),
+        key("wallet_factories", LIST, "contracts that may be called to deploy payers' wallets"),
+    ],
+};
+
+/// `[facilitator_service]`
+pub(super) const SERVICE: Table = Table {
+    header: "[facilitator_service]",
+    keys: &[
+        key("listen", TEXT, "IP address and port"),
+        key("facilitator", TEXT, "which facilitator is offered: one that settles on chain, or the sandbox"),
+        key("token", TEXT, "the token that callers show itself"),
+        key("token_env", TEXT, "environment variable with the token that callers show"),
+        key("token_file", TEXT, "file with the token that callers show"),
+        key("body_bytes", NUMBER, "bytes of a request's body"),
+        key("in_flight", NUMBER, "requests answered at a time"),
     ],
 };
 

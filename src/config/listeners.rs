@@ -112,7 +112,7 @@ fn default_url(top: &Section<'_>, listeners: &[Listener]) -> Option<String> {
 }
 
 /// An IP address and a port.
-fn address(node: &Node<'_>) -> Option<SocketAddr> {
+pub(super) fn address(node: &Node<'_>) -> Option<SocketAddr> {
     let text = node.text()?;
     if let Ok(address) = text.parse::<SocketAddr>() {
         if address.port() == 0 {

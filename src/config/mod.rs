@@ -18,10 +18,12 @@ mod keys;
 mod ledger;
 mod listeners;
 mod offers;
+mod onchain;
 mod price;
 mod report;
 mod resource;
 mod routes;
+mod service;
 mod settings;
 mod source;
 mod suggest;
@@ -39,12 +41,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::chain::settings::ChainSettings;
-use crate::facilitator::settings::FacilitatorSettings;
+use crate::facilitator::settings::{FacilitatorSettings, ServiceSettings};
 use crate::ledger::Redelivery;
 use crate::ledger::settings::{LedgerSettings, Pledges};
-use crate::policy::RouteTable;
+use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
-use crate::x402::Money;
+use crate::x402::{Asset, Money};
 
 pub use compile::parse;
 pub use diagnostic::{Diagnostic, Severity, count};
@@ -66,8 +68,12 @@ pub struct Config {
     /// Which facilitators stand in for each other, in order: indexes into `facilitators`;
     /// [`crate::policy::FacilitatorId`] is an index into this list.
     pub facilitator_groups: Vec<Vec<usize>>,
+    /// Which facilitator is offered to others, and how.
+    pub facilitator_service: Option<(FacilitatorId, ServiceSettings)>,
     /// Chains that can be asked what became of payments, each once.
     pub chains: Vec<ChainSettings>,
+    /// Tokens the file declares.
+    pub assets: Vec<Asset>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
     /// Limits on clients.

@@ -1,15 +1,16 @@
 //! Priced routes: every way to pay, ready for the wire.
 
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 
 use super::accepts::{Builder, Draft, Wanted};
 use super::json::object;
 use super::keys::ACCEPT;
 use super::price::{self, Price};
 use super::resource;
-use super::terms::{Setting, Terms};
+use super::terms::{Identifier, Setting, Terms};
 use super::walk::{Node, Section};
 use crate::policy::{Accept, Offer, SettleWhen, V1Mode};
+use crate::x402::identifier::{PAYMENT_IDENTIFIER, advertised};
 use crate::x402::{Asset, Network, header};
 
 /// Largest `PAYMENT-REQUIRED` header that common proxies and servers let pass, in bytes.
@@ -154,9 +155,15 @@ fn offer<'a>(
         Setting::Unset => Some(V1Mode::default()),
         Setting::Wrong => None,
     };
+    let identifier = match terms.identifier {
+        Setting::Is(identifier) => Some(identifier),
+        Setting::Unset => Some(Identifier::None),
+        Setting::Wrong => None,
+    };
     let resource = table.map(resource::read).unwrap_or_default();
-    let extensions = table.map(resource::extensions).unwrap_or_default();
-    let (settle, v1) = (settle?, v1?);
+    let written = table.map(resource::extensions).unwrap_or_default();
+    let (settle, v1, identifier) = (settle?, v1?, identifier?);
+    let extensions = with_identifier(written, identifier, table)?;
     let expected = drafts.len();
     let mut accepts: Vec<Accept> = Vec::new();
     for draft in drafts.into_iter().flatten() {
@@ -171,7 +178,9 @@ fn offer<'a>(
             other.requirements.scheme == accept.requirements.scheme
                 && other.requirements.network == accept.requirements.network
         };
-        accept.v1 &= v1 != V1Mode::Off && !accepts.iter().any(rival);
+        // Nor can it name the request.
+        let can_be_v1 = v1 != V1Mode::Off && identifier != Identifier::Required;
+        accept.v1 &= can_be_v1 && !accepts.iter().any(rival);
         accepts.push(accept);
     }
     if accepts.is_empty() || accepts.len() != expected {
@@ -181,7 +190,8 @@ fn offer<'a>(
         let place = if let Setting::Is((_, node)) = &terms.v1 { node } else { node };
         place.error(
             "is \"only\", and nothing that is offered can be paid by v1 clients",
-            "they pay EIP-3009 tokens, such as USDC, on the networks in `v1_networks`",
+            "they pay EIP-3009 tokens, such as USDC, on the networks in `v1_networks`, and cannot bring a \
+             `payment_identifier`",
         );
         return None;
     }
@@ -189,6 +199,31 @@ fn offer<'a>(
     warn_of_size(&offer, builder.public_url, node);
     builder.offers += 1;
     Some(offer)
+}
+
+/// The extensions of an offer with that of `payment_identifier`.
+fn with_identifier(
+    mut extensions: Map<String, Value>,
+    identifier: Identifier,
+    table: Option<&Section<'_>>,
+) -> Option<Map<String, Value>> {
+    let required = match identifier {
+        Identifier::None => return Some(extensions),
+        Identifier::Optional => false,
+        Identifier::Required => true,
+    };
+    if extensions.insert(PAYMENT_IDENTIFIER.to_owned(), advertised(required)).is_none() {
+        return Some(extensions);
+    }
+    let entries = table.and_then(|table| table.get("extensions")).and_then(|node| node.entries());
+    let written = entries.into_iter().flatten().find(|(name, _)| *name == PAYMENT_IDENTIFIER);
+    if let Some((_, node)) = written {
+        node.key_error(
+            "is what the key `payment_identifier` advertises",
+            "keep the key, or write payment_identifier = \"none\" for this route",
+        );
+    }
+    None
 }
 
 /// The networks an offer is for.

@@ -110,7 +110,12 @@ fn is_secret(name: &str, content: &str, in_auth: bool) -> bool {
         Some("env") => !is_variable_name(content),
         Some("file") => false,
         // Providers of nodes put keys into their URLs.
-        _ => telling || name == "rpc" || (in_auth && name == "value"),
+        _ => {
+            telling
+                || name == "rpc"
+                || (in_auth && name == "value")
+                || (name == "key" && is_private_key(content))
+        }
     }
 }
 
@@ -126,6 +131,12 @@ fn inside_quotes(text: &str, span: Range<usize>) -> Range<usize> {
     let written = text.get(span.clone()).unwrap_or_default();
     let quote = |quote| written.len() >= 2 && written.starts_with(quote) && written.ends_with(quote);
     if quote('"') || quote('\'') { span.start + 1..span.end - 1 } else { span }
+}
+
+/// Whether a text is the private key of an account; most that is called `key` is a file.
+fn is_private_key(text: &str) -> bool {
+    let digits = text.trim().trim_start_matches("0x");
+    digits.len() >= 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// `user:password` of a URL.
@@ -159,6 +170,11 @@ mod tests {
             ("url = \"https://me:pw@example.com/@\"", vec!["me:pw"]),
             ("facilitator = [\"https://me@example.com\", \"sandbox\"]", vec!["me"]),
             ("token = hunter2", vec!["hunter2"]),
+            ("key = \"site.key\"", vec![]),
+            (
+                "key = \"0x4242424242424242424242424242424242424242424242424242424242424242\"",
+                vec!["0x4242424242424242424242424242424242424242424242424242424242424242"],
+            ),
             ("token = \"hunter2", vec!["\"hunter2"]),
             ("header = { X-Tier = \"bulk\" }\nvalue = \"shown\"", vec![]),
         ] {

@@ -1,5 +1,5 @@
 //! What can be written for the whole file and for one route alike: networks, assets, `pay_to`,
-//! `facilitator`, `settle`, `max_timeout_seconds`, `v1`.
+//! `facilitator`, `settle`, `max_timeout_seconds`, `v1`, `payment_identifier`.
 
 use toml::de::DeValue;
 
@@ -20,6 +20,7 @@ pub(super) const TERMS: &[&str] = &[
     "settle",
     "max_timeout_seconds",
     "v1",
+    "payment_identifier",
 ];
 
 /// A key that may be left out, and may be wrong.
@@ -58,6 +59,16 @@ pub(super) struct Terms<'a> {
     pub(super) settle: Setting<SettleWhen>,
     pub(super) max_timeout: Setting<(u64, Node<'a>)>,
     pub(super) v1: Setting<(V1Mode, Node<'a>)>,
+    pub(super) identifier: Setting<Identifier>,
+}
+
+/// Whether clients name their requests (`payment-identifier` extension).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Identifier {
+    /// It is not advertised.
+    None,
+    Optional,
+    Required,
 }
 
 impl<'a> Terms<'a> {
@@ -84,6 +95,7 @@ impl<'a> Terms<'a> {
                 node.number(1..=86_400).map(|seconds| (seconds, node.clone()))
             }),
             v1: Setting::read(table.get("v1"), |node| v1(node).map(|mode| (mode, node.clone()))),
+            identifier: Setting::read(table.get("payment_identifier"), identifier),
         }
     }
 
@@ -98,6 +110,7 @@ impl<'a> Terms<'a> {
             settle: self.settle.or(&file.settle),
             max_timeout: self.max_timeout.or(&file.max_timeout),
             v1: self.v1.or(&file.v1),
+            identifier: self.identifier.or(&file.identifier),
         }
     }
 }
@@ -120,6 +133,14 @@ fn settle(node: &Node<'_>) -> Option<SettleWhen> {
     node.choice(&[
         ("before-response", SettleWhen::BeforeResponse),
         ("before-request", SettleWhen::BeforeRequest),
+    ])
+}
+
+fn identifier(node: &Node<'_>) -> Option<Identifier> {
+    node.choice(&[
+        ("optional", Identifier::Optional),
+        ("required", Identifier::Required),
+        ("none", Identifier::None),
     ])
 }
 

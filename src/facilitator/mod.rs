@@ -11,7 +11,9 @@ mod failover;
 pub(crate) mod fake;
 mod http;
 mod metered;
+pub mod onchain;
 mod sandbox;
+pub mod serve;
 pub mod settings;
 
 use std::sync::Arc;
@@ -25,6 +27,7 @@ use crate::x402::{SettleResponse, Supported, VerifyResponse};
 pub use failover::Failover;
 pub use http::HttpFacilitator;
 pub use metered::Metered;
+pub use onchain::Onchain;
 pub use sandbox::Sandbox;
 
 /// Target of every log event of this module.

@@ -1,5 +1,6 @@
 //! The contract's promises as tests, run against every implementation.
 
+mod books;
 pub(crate) mod lives;
 
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::{
-    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Particulars,
-    PayerLimits, PaymentState, Recorded, Redelivery, Settlement,
+    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Ledger, LedgerError, NewClaim, Particulars, PayerLimits,
+    PaymentState, Recorded, Redelivery, Settlement,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -125,8 +126,8 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     what_a_dead_gateway_held_is_taken_over(&new().await).await;
     everything_survives_the_end_of_a_gateway(&new().await).await;
     only_what_can_no_longer_be_settled_is_forgotten(&new().await).await;
-    the_books_can_be_searched_and_paged(&new().await).await;
-    what_is_held_is_counted(&new().await).await;
+    books::the_books_can_be_searched_and_paged(&new().await).await;
+    books::what_is_held_is_counted(&new().await).await;
 }
 
 async fn one_of_many_concurrent_claims_wins<S: Store>(store: &S) {
@@ -479,52 +480,4 @@ async fn only_what_can_no_longer_be_settled_is_forgotten<S: Store>(store: &S) {
     for kept in [2, 3, 5] {
         assert!(state(&ledger, &claim(kept)).await.is_some(), "{kept}");
     }
-}
-
-async fn the_books_can_be_searched_and_paged<S: Store>(store: &S) {
-    let ledger = store.open().await;
-    for byte in 1..=9_u8 {
-        let mut new = claim(byte);
-        new.particulars.route = if byte % 2 == 0 { "even" } else { "odd" }.into();
-        let at = NOW.plus(u64::from(byte) / 3);
-        assert!(matches!(ledger.claim(&new, at).await, Ok(Claimed::New(_))));
-    }
-    let ids = async |filter: Filter| {
-        let found = ledger.list(&filter, None, 100).await.unwrap();
-        found.iter().map(|record| record.id.0[0]).collect::<Vec<_>>()
-    };
-    assert_eq!(ids(Filter::default()).await, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-    assert_eq!(ids(Filter { route: Some("even".into()), ..Filter::default() }).await, [2, 4, 6, 8]);
-    let time = Filter { since: Some(NOW.plus(1)), until: Some(NOW.plus(2)), ..Filter::default() };
-    assert_eq!(ids(time).await, [3, 4, 5]);
-    let payer = claim(1).particulars.payer.map(|payer| payer.to_lowercase());
-    assert_eq!(ids(Filter { payer, ..Filter::default() }).await.len(), 9);
-    assert_eq!(ids(Filter { payer: Some("0x1".into()), ..Filter::default() }).await, [0_u8; 0]);
-    let states = vec![PaymentState::Settled, PaymentState::Unresolved];
-    assert_eq!(ids(Filter { states, ..Filter::default() }).await, [0_u8; 0]);
-    let states = vec![PaymentState::Claimed];
-    assert_eq!(ids(Filter { states, ..Filter::default() }).await.len(), 9);
-
-    let mut paged = Vec::new();
-    let mut after = None;
-    loop {
-        let page = ledger.list(&Filter::default(), after, 2).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = Some((last.claimed_at, last.id));
-        paged.extend(page.iter().map(|record| record.id.0[0]));
-    }
-    assert_eq!(paged, [1, 2, 3, 4, 5, 6, 7, 8, 9]);
-}
-
-async fn what_is_held_is_counted<S: Store>(store: &S) {
-    let ledger = store.open().await;
-    new_claim(&ledger, &claim(1)).await;
-    settling(&ledger, &claim(2)).await;
-    settling(&ledger, &claim(3)).await;
-    let token = settling(&ledger, &claim(4)).await;
-    ledger.unresolved(token, "timeout", "", NOW, NOW.plus(9)).await.unwrap();
-    settled(&ledger, &claim(5)).await;
-    let counts = ledger.counts().await.unwrap();
-    assert_eq!((counts.claimed, counts.settling, counts.unresolved), (1, 2, 1));
-    assert_eq!(counts.oldest_unresolved, Some(NOW));
 }

@@ -57,10 +57,12 @@ pub(super) fn decide(
         }
         Step::Recant(claim) => Ok((recant(claim, record, beside, moment), Answer::Done)),
         Step::Release { token, reason } => {
+            let record = granted(record, *token);
             let record = held(record, *token, "released", &[PaymentState::Claimed], Some(moment.me))?;
             Ok((release(record, reason.as_deref(), moment.now), Answer::Done))
         }
         Step::Settling { token, request, unique_transaction } => {
+            let record = granted(record, *token);
             let record = held(record, *token, "settling", &[PaymentState::Claimed], Some(moment.me))?;
             let mut record = moved(record, PaymentState::Settling, moment.now);
             record.settling_at = Some(moment.now);
@@ -78,6 +80,10 @@ pub(super) fn decide(
                 PaymentState::Declined,
             ];
             let record = held(record, *token, "settled", &known, None)?;
+            if *unique_transaction && response.transaction.is_empty() {
+                let (id, found) = (token.id, Some(record.state));
+                return Err(LedgerError::WrongState { id, wanted: "settled without a transaction", found });
+            }
             let used = *unique_transaction && beside.transaction_used;
             let deliver = deliver.then_some(token.grant);
             let (change, recorded) = settle(record, response, deliver, used, moment);
@@ -85,21 +91,26 @@ pub(super) fn decide(
         }
         Step::Declined { token, reason } => {
             let from = [PaymentState::Settling, PaymentState::Unresolved];
-            let record = held(record, *token, "declined", &from, None)?;
+            let record = held(granted(record, *token), *token, "declined", &from, None)?;
             Ok((Change::Put(decline(record, reason, moment.now)), Answer::Done))
         }
         Step::Unresolved { token, reason, transaction, next_try } => {
             let from = [PaymentState::Settling, PaymentState::Unresolved];
-            let record = held(record, *token, "unresolved", &from, None)?;
+            let record = held(granted(record, *token), *token, "unresolved", &from, None)?;
             Ok((Change::Put(leave_open(record, reason, transaction, *next_try, moment.now)), Answer::Done))
         }
         Step::Delivered { token, end } => {
-            let mut record = record;
-            record = record.filter(|record| record.grant == token.grant);
+            let record = granted(record, *token);
             let record = held(record, *token, "delivered", &[PaymentState::Settled], Some(moment.me))?;
             Ok((Change::Put(end_delivery(record, *end, moment.now)), Answer::Done))
         }
     }
+}
+
+/// The record, if it is still what this token was granted; the truth about the money alone is
+/// taken from whoever knows it.
+fn granted(record: Option<PaymentRecord>, token: ClaimToken) -> Option<PaymentRecord> {
+    record.filter(|record| record.grant == token.grant)
 }
 
 /// The record, if the token is that of its present attempt, its state is one of `from`, and `owner`
@@ -190,14 +201,15 @@ fn exceeds(limits: PayerLimits, beside: &Beside, amount: AtomicAmount) -> bool {
 /// A payment that is in use or was settled is presented again.
 fn present(mut record: Box<PaymentRecord>, claim: &NewClaim, moment: Moment) -> (Change, Claimed) {
     let same_request = record.request_hash == claim.request;
-    if same_request && may_deliver_again(&record, claim, moment.now) {
-        if let Some(response) = record.response.clone() {
-            record = moved(record, PaymentState::Settled, moment.now);
-            record.deliveries = record.deliveries.saturating_add(1);
-            (record.owner, record.grant) = (Some(moment.me), claim.grant);
-            let token = record.token();
-            return (Change::Put(record), Claimed::Owed { token, response });
-        }
+    if same_request
+        && may_deliver_again(&record, claim, moment.now)
+        && let Some(response) = record.response.clone()
+    {
+        record = moved(record, PaymentState::Settled, moment.now);
+        record.deliveries = record.deliveries.saturating_add(1);
+        (record.owner, record.grant) = (Some(moment.me), claim.grant);
+        let token = record.token();
+        return (Change::Put(record), Claimed::Owed { token, response });
     }
     let delivering = record.state == PaymentState::Settled && record.owner.is_some();
     let answer = Claimed::Held { state: record.state, same_request, delivering };
@@ -280,16 +292,12 @@ fn settle(
         record.request = None;
         record.next_try = None;
     }
-    match deliver {
-        Some(grant) => {
-            (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
-            (Change::Put(record), Recorded::Deliver)
-        }
-        None => {
-            (record.owner, record.deliveries) = (None, 0);
-            (Change::Put(record), Recorded::Owed)
-        }
-    }
+    let Some(grant) = deliver else {
+        (record.owner, record.deliveries) = (None, 0);
+        return (Change::Put(record), Recorded::Owed);
+    };
+    (record.owner, record.grant, record.deliveries) = (Some(moment.me), grant, 1);
+    (Change::Put(record), Recorded::Deliver)
 }
 
 fn decline(record: Box<PaymentRecord>, reason: &str, now: UnixSeconds) -> Box<PaymentRecord> {

@@ -102,6 +102,18 @@ pub trait Accounts: Send + Sync {
     /// [`LedgerError::Unavailable`].
     async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError>;
 
+    /// At most `limit` payments with identities from `first` to `last`, both included, in the order of
+    /// these: identities that begin alike lie together.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError>;
+
     /// At most `limit` payments, ordered by time of claim and then by identity, behind `after`
     /// (the last one of the page before).
     ///

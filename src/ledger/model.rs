@@ -133,6 +133,20 @@ impl Accounts for ModelLedger {
         Ok(self.usable()?.records.get(&id).cloned())
     }
 
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        let shared = self.usable()?;
+        let meant = |record: &&PaymentRecord| (first..=last).contains(&record.id);
+        let mut found: Vec<_> = shared.records.values().filter(meant).cloned().collect();
+        found.sort_by_key(|record| record.id);
+        found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(found)
+    }
+
     async fn list(
         &self,
         filter: &Filter,

@@ -2,12 +2,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::chain::{Chain, ChainError, Finding};
 use crate::clock::UnixSeconds;
 use crate::scheme;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{Network, SettleResponse};
+
+/// How long a client waits for what a chain tells.
+const WAIT_FOR_CHAIN: Duration = Duration::from_secs(10);
 
 /// Chains by network.
 #[derive(Clone, Default)]
@@ -57,7 +61,12 @@ impl Chains {
         if !self.accept_used(&request.network) {
             return None;
         }
-        match self.look(request, since, "").await? {
+        // A client waits for this. What takes longer is found out behind it.
+        let Ok(found) = tokio::time::timeout(WAIT_FOR_CHAIN, self.look(request, since, "")).await else {
+            tracing::warn!(network = %request.network, "a chain did not tell in time what became of a payment");
+            return None;
+        };
+        match found? {
             Ok(Finding::Paid { transaction, payer }) => Some(settled(request, transaction, payer)),
             Ok(Finding::Spent { .. } | Finding::Open | Finding::Expired) => None,
             Err(error) => {

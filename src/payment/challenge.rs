@@ -18,6 +18,7 @@ use crate::x402::{PaymentRequirements, Reason, v1};
 pub struct Resource {
     url: String,
     origin_length: usize,
+    host: String,
 }
 
 impl Resource {
@@ -33,7 +34,19 @@ impl Resource {
             url.push('?');
             push_encoded(&mut url, query);
         }
-        Self { url, origin_length: public_url.len() }
+        Self { url, origin_length: public_url.len(), host: String::new() }
+    }
+
+    /// The same as asked of a host, which origins may tell apart although the URL does not.
+    #[must_use]
+    pub fn asked_of(self, host: &str) -> Self {
+        Self { host: host.to_owned(), ..self }
+    }
+
+    /// The host it was asked of.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// The whole URL.

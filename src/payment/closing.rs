@@ -68,7 +68,7 @@ impl Shared {
 
     pub(super) async fn close(self: &Arc<Self>, token: ClaimToken, closing: Closing) {
         let Err(error) = self.try_close(token, &closing).await else { return };
-        if !self.is_worth_repeating(token, &closing, &error) {
+        if !Self::is_worth_repeating(token, &closing, &error) {
             return;
         }
         let shared = Arc::clone(self);
@@ -98,7 +98,7 @@ impl Shared {
         });
     }
 
-    fn is_worth_repeating(&self, token: ClaimToken, closing: &Closing, error: &LedgerError) -> bool {
+    fn is_worth_repeating(token: ClaimToken, closing: &Closing, error: &LedgerError) -> bool {
         match (error, closing) {
             (LedgerError::Unavailable(_), _) => {
                 tracing::error!(payment = %token.id, %error, ?closing, "the ledger is told again later");

@@ -9,7 +9,7 @@ mod challenge;
 mod claim;
 mod closing;
 mod gate;
-pub mod identifier;
+mod identifier;
 mod offers;
 mod permit;
 mod refusal;

@@ -31,8 +31,9 @@ pub struct Receipt {
 /// the first settlement the gateway asked for: somebody else submitted the authorization, and it can
 /// only have paid the seller. It is being settled already. Or something went wrong at a point that
 /// the facilitator does not tell.
-const UNDECIDED: [&str; 6] = [
+const UNDECIDED: [&str; 7] = [
     "nonce_already_used",
+    "permit2_invalid_nonce",
     "authorization_used",
     "authorization is used",
     "duplicate_settlement",
@@ -218,7 +219,11 @@ pub(super) async fn ask(
     };
     match facilitator.settle(request).await {
         SettleOutcome::Settled(response) => SettleOutcome::Settled(response),
-        SettleOutcome::Declined(response) if failed_on_chain(&response) => SettleOutcome::Declined(response),
+        SettleOutcome::Declined(response)
+            if failed_on_chain(&response) && is_same(&response.transaction, &pending.transaction) =>
+        {
+            SettleOutcome::Declined(response)
+        }
         // It was sent before, so neither a no without proof nor not reaching the facilitator now
         // says what became of it.
         SettleOutcome::Declined(_)
@@ -238,6 +243,11 @@ fn is_undecided(response: &SettleResponse) -> bool {
 pub(super) fn speaks_of_use(reason: &str) -> bool {
     let reason = reason.to_ascii_lowercase();
     UNDECIDED.iter().any(|code| reason.contains(code))
+}
+
+/// Whether two answers speak of the same transaction, and of one at all.
+pub(super) fn is_same(transaction: &str, known: &str) -> bool {
+    !transaction.is_empty() && transaction.eq_ignore_ascii_case(known)
 }
 
 /// Whether a no proves that the transaction which was sent moved nothing.

@@ -1,5 +1,7 @@
 //! The gate's promises, with a scripted facilitator and a ledger in memory.
 
+mod driving;
+
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -151,6 +153,7 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
     let gate = Gate::new(GateParts {
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
+        every: vec![],
         chains: super::Chains::default(),
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
@@ -349,8 +352,11 @@ async fn an_altered_echo_of_an_extension_or_resource_is_refused() {
 #[tokio::test]
 async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
     let network = terms().network;
-    let pending =
-        || SettleOutcome::Pending(SettleResponse::failed(&Reason::SETTLEMENT_PENDING, None, &network));
+    let pending_with = |transaction: &str| {
+        let failed = SettleResponse::failed(&Reason::SETTLEMENT_PENDING, None, &network);
+        SettleOutcome::Pending(SettleResponse { transaction: transaction.into(), ..failed })
+    };
+    let pending = || pending_with("0x1");
     let no = SettleResponse::failed(&Reason::foreign("no"), None, &network);
     let down = Refusal::Unavailable {
         cause: "facilitator scripted: scripted".into(),
@@ -382,6 +388,14 @@ async fn what_came_of_a_settlement_decides_what_becomes_of_the_claim() {
             PaymentState::Declined,
             2,
         ),
+        (
+            // What failed is another transaction, as it must when the first succeeds.
+            vec![pending_with("0x2"), declined_after_sending("invalid_transaction_state")],
+            unresolved(),
+            PaymentState::Unresolved,
+            2,
+        ),
+        (vec![pending(), declined("execution reverted: balance")], unresolved(), PaymentState::Unresolved, 2),
         (vec![pending(), pending()], unresolved(), PaymentState::Unresolved, 2),
         (
             vec![pending(), SettleOutcome::Unreachable(unavailable())],

@@ -9,8 +9,8 @@ use tokio::task::JoinSet;
 use super::chains;
 use super::closing::Closing;
 use super::gate::{Gate, Shared};
-use super::settle::{ask, failed_on_chain};
-use crate::chain::Finding;
+use super::settle::{ask, failed_on_chain, is_same};
+use crate::chain::{ChainError, Finding};
 use crate::facilitator::SettleOutcome;
 use crate::ledger::{LedgerError, TakenOver, Unresolved};
 use crate::x402::SettleResponse;
@@ -18,12 +18,12 @@ use crate::x402::types::FacilitatorRequest;
 
 /// How often it is looked whether an unresolved payment is due.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks between two signs of life to the other gateways.
-const LOOKS_PER_BEAT: u32 = 2;
-/// Looks between two times that old payments are forgotten.
-const LOOKS_PER_FORGETTING: u32 = 600;
+/// Time between two signs of life to the other gateways.
+const BEAT_EVERY: Duration = Duration::from_secs(2);
+/// Time between two times that old payments are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Payments driven at a time.
-const DRIVEN_AT_A_TIME: u32 = 16;
+const DRIVEN_AT_A_TIME: usize = 64;
 /// How long one may be driven before another gateway takes it: longer than any settlement takes.
 const LEASE: Duration = Duration::from_secs(180);
 /// The longest wait between two drives, in seconds.
@@ -43,39 +43,51 @@ impl Gate {
     /// Drives, takes over and forgets until the process ends. `retention_seconds` is how long
     /// payments are kept.
     pub async fn keep_up(self, retention_seconds: u64) {
-        let mut looks = 0_u32;
+        // None waits for another: a facilitator that stalls must neither keep the others' payments
+        // waiting nor make this gateway look dead.
+        tokio::join!(self.show_life(), self.keep_driving(), self.keep_forgetting(retention_seconds));
+    }
+
+    async fn show_life(&self) {
         loop {
-            if looks % LOOKS_PER_BEAT == 0 {
-                // What fails now is tried again soon; requests are refused meanwhile.
-                let _ = self.0.beat().await;
+            // What fails now is tried again soon; requests are refused meanwhile.
+            let _ = self.0.beat().await;
+            tokio::time::sleep(BEAT_EVERY).await;
+        }
+    }
+
+    async fn keep_driving(&self) {
+        let mut drives = JoinSet::new();
+        loop {
+            while drives.try_join_next().is_some() {}
+            let free = DRIVEN_AT_A_TIME.saturating_sub(drives.len());
+            if free > 0 {
+                self.drive_due(&mut drives, free).await;
             }
-            self.drive_due().await;
-            if looks % LOOKS_PER_FORGETTING == LOOKS_PER_FORGETTING - 1 {
-                self.forget(retention_seconds).await;
-            }
-            looks = looks.wrapping_add(1);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Drives every unresolved payment that is due, once; returns how many there were.
-    pub async fn drive_due(&self) -> usize {
-        let due = match self.0.ledger.due(self.0.clock.now(), LEASE, DRIVEN_AT_A_TIME).await {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::warn!(%error, "unresolved payments cannot be looked up");
-                return 0;
+    /// Begins to drive at most `limit` unresolved payments that are due.
+    async fn drive_due(&self, drives: &mut JoinSet<()>, limit: usize) {
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        match self.0.ledger.due(self.0.clock.now(), LEASE, limit).await {
+            Ok(due) => {
+                for payment in due {
+                    // Not counted as under way: shutdown need not wait for what the next start takes up again.
+                    let shared = Arc::clone(&self.0);
+                    drives.spawn(async move { drive(&shared, payment).await });
+                }
             }
-        };
-        let count = due.len();
-        let mut drives = JoinSet::new();
-        for payment in due {
-            // Not counted as under way: shutdown need not wait for what the next start takes up again.
-            let shared = Arc::clone(&self.0);
-            drives.spawn(async move { drive(&shared, payment).await });
+            Err(error) => tracing::warn!(%error, "unresolved payments cannot be looked up"),
         }
-        while drives.join_next().await.is_some() {}
-        count
+    }
+
+    async fn keep_forgetting(&self, retention_seconds: u64) {
+        loop {
+            tokio::time::sleep(FORGET_EVERY).await;
+            self.forget(retention_seconds).await;
+        }
     }
 
     async fn forget(&self, retention_seconds: u64) {
@@ -106,15 +118,16 @@ impl Shared {
 enum Found {
     Settled(Box<SettleResponse>),
     Declined(String),
-    /// Still not known: why, and the transaction that may settle it, if any.
-    Nothing(String, String),
+    /// Still not known, and why.
+    Nothing(String),
 }
 
-async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
+/// Drives one unresolved payment, once.
+pub(super) async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
     let token = payment.token;
     let found = match FacilitatorRequest::from_stored(&payment.request) {
         Some(request) => find_out(shared, &payment, &request).await,
-        None => Found::Nothing("what the facilitator was asked cannot be read".to_owned(), String::new()),
+        None => Found::Nothing("what the facilitator was asked cannot be read".to_owned()),
     };
     let closing = match found {
         Found::Settled(response) => {
@@ -125,12 +138,13 @@ async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
             tracing::info!(payment = %token.id, reason, "an unresolved payment was not settled");
             Closing::Declined { reason }
         }
-        Found::Nothing(reason, transaction) => {
+        Found::Nothing(reason) => {
             if payment.tries % TRIES_BEFORE_WARNING == TRIES_BEFORE_WARNING - 1 {
                 tracing::warn!(payment = %token.id, tries = payment.tries + 1, reason, "a payment is still unresolved");
             }
             let next_try = shared.clock.now().plus(back_off(payment.tries));
-            Closing::Unresolved { reason, transaction, next_try }
+            // What the first answer named stays: only that transaction's failure proves anything.
+            Closing::Unresolved { reason, transaction: String::new(), next_try }
         }
     };
     shared.close(token, closing).await;
@@ -143,47 +157,67 @@ fn back_off(tries: u32) -> u64 {
 
 /// Asks the chain, which cannot lie, and the facilitator where the payment is still open.
 async fn find_out(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
+    if let Ok(Some(found)) = ask_chain(shared, payment, request).await {
+        return found;
+    }
+    match ask_again(shared, payment, request).await {
+        // Its transaction may have failed because somebody else's was first.
+        Found::Declined(reason) => match ask_chain(shared, payment, request).await {
+            Ok(known) => known.unwrap_or(Found::Declined(reason)),
+            Err(error) => Found::Nothing(error.to_string()),
+        },
+        told @ (Found::Settled(_) | Found::Nothing(_)) => told,
+    }
+}
+
+/// What the chain knows; `None`: nothing yet, or there is none to ask.
+async fn ask_chain(
+    shared: &Shared,
+    payment: &Unresolved,
+    request: &FacilitatorRequest,
+) -> Result<Option<Found>, ChainError> {
+    let declined = |reason: &str| Ok(Some(Found::Declined(reason.to_owned())));
     match shared.chains.look(request, payment.settling_at, &payment.transaction).await {
         Some(Ok(Finding::Paid { transaction, payer })) => {
-            Found::Settled(Box::new(chains::settled(request, transaction, payer)))
+            Ok(Some(Found::Settled(Box::new(chains::settled(request, transaction, payer)))))
         }
-        Some(Ok(Finding::Spent { .. })) => {
-            Found::Declined("the authorization was cancelled or spent otherwise".to_owned())
-        }
-        Some(Ok(Finding::Expired)) => Found::Declined("the authorization ran out unused".to_owned()),
-        Some(Ok(Finding::Open)) | None => ask_again(shared, payment, request).await,
+        Some(Ok(Finding::Spent { .. })) => declined("the authorization was cancelled or spent otherwise"),
+        Some(Ok(Finding::Expired)) => declined("the authorization ran out unused"),
+        Some(Ok(Finding::Open)) | None => Ok(None),
         Some(Err(error)) => {
             tracing::warn!(payment = %payment.token.id, %error, "a chain could not be asked about a payment");
-            ask_again(shared, payment, request).await
+            Err(error)
         }
     }
 }
 
 async fn ask_again(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
-    let nothing = |reason: String| Found::Nothing(reason, String::new());
-    let facilitator = shared.facilitators.iter().find(|one| one.name() == payment.facilitator);
+    let facilitator = shared.facilitator_named(&payment.facilitator, !payment.unique_transaction);
     let Some(facilitator) = facilitator else {
-        return nothing(format!("facilitator {} is not configured any more", payment.facilitator));
+        return Found::Nothing(format!("facilitator {} is not configured any more", payment.facilitator));
     };
-    match ask(facilitator.as_ref(), request).await {
+    match ask(facilitator, request).await {
         SettleOutcome::Settled(response) if payment.unique_transaction && response.transaction.is_empty() => {
-            nothing("settled without naming a transaction".to_owned())
+            Found::Nothing("settled without naming a transaction".to_owned())
         }
         SettleOutcome::Settled(response) => Found::Settled(Box::new(response)),
-        // Only what happened to a transaction that was sent is proof: by now the first settlement may
-        // have used the authorization or emptied the account, which reads like any other no.
+        // By now the first settlement may have used the authorization or emptied the account, which reads
+        // like any other no, and makes a second transaction fail. Proof is only that the transaction failed
+        // which the first answer named.
         SettleOutcome::Declined(response)
-            if failed_on_chain(&response) && !response.transaction.is_empty() =>
+            if failed_on_chain(&response) && is_same(&response.transaction, &payment.transaction) =>
         {
             Found::Declined(response.error_reason.unwrap_or_default())
         }
         SettleOutcome::Declined(response) => {
             let reason = response.error_reason.unwrap_or_default();
-            Found::Nothing(format!("the facilitator now says: {reason}"), response.transaction)
+            Found::Nothing(format!("the facilitator now says: {reason} {}", response.transaction))
         }
         SettleOutcome::Pending(response) => {
-            Found::Nothing("settlement is pending".to_owned(), response.transaction)
+            Found::Nothing(format!("settlement is pending: {}", response.transaction))
         }
-        SettleOutcome::Unreachable(cause) | SettleOutcome::AnswerLost(cause) => nothing(cause.to_string()),
+        SettleOutcome::Unreachable(cause) | SettleOutcome::AnswerLost(cause) => {
+            Found::Nothing(cause.to_string())
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod access;
 mod admission;
+mod arrival;
 mod chunks;
 mod context;
 mod facts;

@@ -1,7 +1,7 @@
 //! Pingora's callbacks, each translated in a few lines.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -13,12 +13,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{announced_method, complete_preflight, is_success};
-use super::context::{Payment, Plan, RequestContext};
+use super::context::{Payment, Plan, RequestContext, Settled};
 use super::facts::{BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
-use super::{Paywall, access};
+use super::{Paywall, access, arrival};
 use crate::payment::{DeliveryEnd, Resource};
+use crate::policy::SettleWhen;
 use crate::telemetry::Outcome;
 
 /// Connections that are tried for one request.
@@ -36,6 +37,7 @@ impl ProxyHttp for Paywall {
             payment: Payment::None,
             outcome: Outcome::default(),
             detail: None,
+            forwarded: false,
             connect_failures: 0,
             body: None,
             _in_flight: self.in_flight(),
@@ -80,6 +82,7 @@ impl ProxyHttp for Paywall {
         };
         ctx.route = Some(Arc::clone(&route));
         let resource = Resource::new(&self.public_url, target.path.as_str(), &target.query);
+        let resource = resource.asked_of(&target.host);
         let route_header = self.route_header(&route);
         let preflight = announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
@@ -108,6 +111,7 @@ impl ProxyHttp for Paywall {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
+        ctx.forwarded = true;
         let plan = plan(ctx)?;
         let path = plan.target.path.as_str();
         if plan.target.query.is_empty() {
@@ -183,6 +187,11 @@ impl ProxyHttp for Paywall {
                 "an answer of a priced route without a payment",
             );
         }
+        if matches!(ctx.payment, Payment::Settled(_)) && arrival::has_left(session) {
+            // Nothing of it would arrive, so nothing is sent: what was paid for stays owed, whole.
+            let gone = Error::explain(ErrorType::ConnectionClosed, "the client left during settlement");
+            return Err(gone.into_down());
+        }
         headers::make_private(response)?;
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             headers::append(response, header::ACCESS_CONTROL_EXPOSE_HEADERS, EXPOSED)?;
@@ -204,7 +213,7 @@ impl ProxyHttp for Paywall {
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
         ctx: &mut RequestContext,
-    ) -> pingora::Result<Option<std::time::Duration>> {
+    ) -> pingora::Result<Option<Duration>> {
         // What an origin says to a preflight of a priced route is no content that was paid for.
         if ctx.plan.as_ref().is_some_and(|plan| plan.preflight) {
             *body = None;
@@ -293,8 +302,46 @@ impl ProxyHttp for Paywall {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
+        let end = match &ctx.payment {
+            Payment::Settled(settled) if is_wasted(error, settled, ctx.forwarded) => {
+                Some(DeliveryEnd::BrokenOff)
+            }
+            Payment::Settled(_) => Some(delivery_end(session, error, self.limits.write_timeout).await),
+            Payment::None
+            | Payment::Admitted(_)
+            | Payment::Settling
+            | Payment::Released
+            | Payment::Refused(..) => None,
+        };
+        if error.is_none() && end == Some(DeliveryEnd::BrokenOff) {
+            ctx.outcome = Outcome::ClientLeft;
+        }
         access::log(self, session, error, ctx);
-        end_delivery(session, error, ctx);
+        if let (Payment::Settled(settled), Some(end)) =
+            (std::mem::replace(&mut ctx.payment, Payment::None), end)
+        {
+            settled.receipt.delivery.end(end);
+        }
+    }
+}
+
+/// Whether the client left while the origin worked on what was paid in advance. It must not have the
+/// origin work again and again for one payment.
+fn is_wasted(error: Option<&Error>, settled: &Settled, forwarded: bool) -> bool {
+    let left = error.is_some_and(|error| error.esource() == &ErrorSource::Downstream);
+    left && forwarded && settled.when == SettleWhen::BeforeRequest
+}
+
+/// How the delivery of what was paid for ended: complete when the answer was sent to its end and has
+/// arrived.
+async fn delivery_end(session: &Session, error: Option<&Error>, patience: Duration) -> DeliveryEnd {
+    if !session.response_written().is_some_and(is_success) {
+        return DeliveryEnd::NotBegun;
+    }
+    if error.is_none() && arrival::has_arrived(session, patience).await {
+        DeliveryEnd::Complete
+    } else {
+        DeliveryEnd::BrokenOff
     }
 }
 
@@ -307,18 +354,6 @@ fn wants_websocket(request: &RequestHeader) -> bool {
     let upgrade = request.headers.get(header::UPGRADE);
     request.version == http::Version::HTTP_11
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-}
-
-/// A delivery is complete when the answer that was paid for was sent to its end.
-fn end_delivery(session: &Session, error: Option<&Error>, ctx: &mut RequestContext) {
-    if let Payment::Settled(settled) = std::mem::replace(&mut ctx.payment, Payment::None) {
-        let begun = session.response_written().is_some_and(is_success);
-        settled.receipt.delivery.end(match (begun, error) {
-            (false, _) => DeliveryEnd::NotBegun,
-            (true, None) => DeliveryEnd::Complete,
-            (true, Some(_)) => DeliveryEnd::BrokenOff,
-        });
-    }
 }
 
 /// Clients of HTTP/1.0 do not know chunks: a body without a length ends with the connection.

@@ -1,7 +1,7 @@
 //! `exact` on EVM networks (`scheme_exact_evm.md`): EIP-3009 `transferWithAuthorization`, and
 //! Permit2 where the offer says so.
 
-use alloy_primitives::{Address, B256, U256};
+use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
@@ -128,13 +128,22 @@ fn on_chain_eip3009(terms: &EvmTerms<'_>, payload: &Map<String, Value>) -> Optio
     })
 }
 
+/// Reads the `payload` of an EIP-3009 payment: what was signed, and the signature. Judges nothing.
+///
+/// # Errors
+/// [`Reason::INVALID_PAYLOAD`]; [`Reason::EVM_SIGNATURE`] for a signature of a length that none has.
+pub fn read_authorization(
+    payload: &Map<String, Value>,
+) -> Result<(TransferWithAuthorization, Bytes), Reason> {
+    Ok((read_message(payload)?, read_signature(payload)?))
+}
+
 fn inspect_eip3009(
     terms: &EvmTerms<'_>,
     payload: &Map<String, Value>,
     moment: Moment,
 ) -> Result<Authorization, Reason> {
-    let message = read_message(payload)?;
-    let signature = read_signature(payload)?;
+    let (message, signature) = read_authorization(payload)?;
     if message.to != terms.pay_to {
         return Err(Reason::EVM_RECIPIENT);
     }
@@ -155,11 +164,13 @@ fn inspect_eip3009(
         terms.chain_id,
         terms.asset,
     );
-    check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
+    let proven =
+        check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
     let in_time = message.validBefore >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
         payer: Some(message.from.to_checksum(None)),
+        proven,
         expires: Some(saturating_seconds(message.validBefore)),
         malleable: false,
         too_late: (!in_time).then_some(Reason::EVM_VALID_BEFORE),
@@ -170,7 +181,6 @@ fn inspect_eip3009(
 mod tests {
     use super::*;
     use crate::scheme::testing::{self, MOMENT, PAY_TO, sign, terms};
-    use alloy_primitives::Bytes;
     use serde_json::json;
 
     fn inspect(payload: &Value) -> Result<Authorization, Reason> {

@@ -8,7 +8,7 @@ mod evm;
 mod exact_evm;
 mod exact_svm;
 mod opaque;
-mod permit2;
+pub mod permit2;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::clock::UnixSeconds;
 use crate::x402::{Network, PaymentRequirements, Reason};
 
-pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest};
+pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest, read_authorization};
 pub use exact_svm::ExactSvm;
 pub use opaque::Opaque;
 pub use permit2::{EXACT_PROXY, PERMIT2};
@@ -43,6 +43,9 @@ pub struct Authorization {
     pub id: PaymentId,
     /// Who pays, in the network's own notation; unknown where only the facilitator can tell.
     pub payer: Option<String>,
+    /// Whether the payer's own signature was checked here. Otherwise anybody may have written down
+    /// somebody else's name.
+    pub proven: bool,
     /// From when on the payment can no longer be settled; `None` when that is not known.
     pub expires: Option<UnixSeconds>,
     /// Whether the same payment can be written in ways that give different identities, because the

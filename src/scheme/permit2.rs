@@ -1,6 +1,6 @@
 //! `exact` on EVM networks by Permit2 (`scheme_exact_evm.md`, `assetTransferMethod: "permit2"`).
 
-use alloy_primitives::{Address, B256, U256, address};
+use alloy_primitives::{Address, B256, Bytes, U256, address};
 use alloy_sol_types::{Eip712Domain, SolStruct, sol};
 use serde_json::{Map, Value};
 
@@ -17,19 +17,22 @@ pub const PERMIT2: Address = address!("000000000022D473030F116dDEE9F6B43aC78BA3"
 pub const EXACT_PROXY: Address = address!("402085c248EeA27D92E8b30b2C58ed07f9E20001");
 
 sol! {
-    #[derive(Debug)]
+    /// How much of which token (Permit2).
+    #[derive(Debug, PartialEq, Eq)]
     struct TokenPermissions {
         address token;
         uint256 amount;
     }
 
-    #[derive(Debug)]
+    /// What the x402 proxy holds a payment to.
+    #[derive(Debug, PartialEq, Eq)]
     struct Witness {
         address to;
         uint256 validAfter;
     }
 
-    #[derive(Debug)]
+    /// The message a payer signs (Permit2).
+    #[derive(Debug, PartialEq, Eq)]
     struct PermitWitnessTransferFrom {
         TokenPermissions permitted;
         address spender;
@@ -41,6 +44,34 @@ sol! {
 
 fn object<'a>(fields: &'a Map<String, Value>, name: &str) -> Result<&'a Map<String, Value>, Reason> {
     fields.get(name).and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD)
+}
+
+/// A Permit2 payment as read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Permit {
+    /// Who pays; not part of the signed message.
+    pub from: Address,
+    /// What was signed.
+    pub message: PermitWitnessTransferFrom,
+    /// The signature.
+    pub signature: Bytes,
+}
+
+/// Reads the `payload` of a Permit2 payment. Judges nothing.
+///
+/// # Errors
+/// [`Reason::INVALID_PAYLOAD`]; [`Reason::EVM_SIGNATURE`] for a signature of a length that none has.
+pub fn read_permit(payload: &Map<String, Value>) -> Result<Permit, Reason> {
+    let (message, from) = read_message(payload)?;
+    Ok(Permit { from, message, signature: read_signature(payload)? })
+}
+
+/// The hash a payer signs: EIP-712 over Permit2's domain, which has no version.
+#[must_use]
+pub fn permit_digest(message: &PermitWitnessTransferFrom, chain_id: u64) -> B256 {
+    let domain =
+        Eip712Domain::new(Some("Permit2".into()), None, Some(U256::from(chain_id)), Some(PERMIT2), None);
+    message.eip712_signing_hash(&domain)
 }
 
 /// A permit and whose it is.
@@ -83,26 +114,19 @@ pub(super) fn inspect(
     payload: &Map<String, Value>,
     moment: Moment,
 ) -> Result<Authorization, Reason> {
-    let (message, from) = read_message(payload)?;
-    let signature = read_signature(payload)?;
+    let Permit { from, message, signature } = read_permit(payload)?;
     check_terms(terms, &message, moment)?;
     if terms.is_too_long(message.deadline, moment) {
         return Err(Reason::PERMIT2_DEADLINE);
     }
-    let domain = Eip712Domain::new(
-        Some("Permit2".into()),
-        None,
-        Some(U256::from(terms.chain_id)),
-        Some(PERMIT2),
-        None,
-    );
-    check_signature(&signature, message.eip712_signing_hash(&domain), from)
+    let proven = check_signature(&signature, permit_digest(&message, terms.chain_id), from)
         .map_err(|NotSigner| Reason::PERMIT2_SIGNATURE)?;
     let in_time = message.deadline >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         // Permit2 counts nonces per owner, whatever the token.
         id: nullifier(b"permit2", terms.chain_id, PERMIT2, from, B256::from(message.nonce)),
         payer: Some(from.to_checksum(None)),
+        proven,
         expires: Some(saturating_seconds(message.deadline)),
         malleable: false,
         too_late: (!in_time).then_some(Reason::PERMIT2_DEADLINE),
@@ -154,10 +178,8 @@ mod tests {
     }
 
     fn payload(message: &PermitWitnessTransferFrom) -> Value {
-        let domain =
-            Eip712Domain::new(Some("Permit2".into()), None, Some(U256::from(84532)), Some(PERMIT2), None);
         json!({
-            "signature": sign(message.eip712_signing_hash(&domain)),
+            "signature": sign(permit_digest(message, 84532)),
             "permit2Authorization": {
                 "from": testing::payer(),
                 "permitted": {"token": message.permitted.token, "amount": message.permitted.amount.to_string()},

@@ -7,6 +7,7 @@
 pub mod amount;
 pub mod asset;
 pub mod header;
+pub mod identifier;
 pub mod network;
 pub mod reason;
 pub mod supported;

@@ -45,6 +45,50 @@ reasons! {
     EVM_VALID_AFTER = "invalid_exact_evm_payload_authorization_valid_after";
     /// The authorization was used or cancelled before.
     EVM_NONCE_USED = "invalid_exact_evm_nonce_already_used";
+    /// The payment is for another scheme than is asked for.
+    EVM_SCHEME = "invalid_exact_evm_scheme";
+    /// The payment is for another network than is asked for.
+    EVM_NETWORK = "invalid_exact_evm_network_mismatch";
+    /// The offer does not name the token's EIP-712 domain.
+    EVM_DOMAIN = "invalid_exact_evm_missing_eip712_domain";
+    /// The payer has less of the token than the price.
+    EVM_BALANCE = "invalid_exact_evm_insufficient_balance";
+    /// The token's contract would refuse the transfer, for a reason it does not tell.
+    EVM_SIMULATION = "invalid_exact_evm_transaction_simulation_failed";
+    /// The token has another name in its EIP-712 domain than the offer.
+    EVM_TOKEN_NAME = "invalid_exact_evm_token_name_mismatch";
+    /// The token has another version in its EIP-712 domain than the offer.
+    EVM_TOKEN_VERSION = "invalid_exact_evm_token_version_mismatch";
+    /// The token knows no authorizations.
+    EVM_NO_EIP3009 = "invalid_exact_evm_eip3009_not_supported";
+    /// Only a contract could have made the signature, and the payer is none.
+    EVM_UNDEPLOYED = "invalid_exact_evm_payload_undeployed_smart_wallet";
+    /// The wallet would be deployed by a contract that the facilitator does not call.
+    EVM_FACTORY = "eip6492_factory_not_allowed";
+    /// There is no contract at the token's address.
+    EVM_ASSET = "asset_not_deployed_contract";
+    /// The transaction was included and reverted: it moved nothing.
+    EVM_FAILED = "invalid_exact_evm_transaction_failed";
+    /// The transaction succeeded without the transfer that was signed for.
+    EVM_TRANSFER = "invalid_exact_evm_transfer_event_mismatch";
+    /// The transfer needs more gas than the facilitator pays for.
+    EVM_GAS_LIMIT = "invalid_exact_evm_gas_limit_exceeded";
+    /// Permit2: the payer has not approved Permit2 for the price.
+    PERMIT2_ALLOWANCE = "permit2_allowance_required";
+    /// Permit2: the payer has less of the token than the price.
+    PERMIT2_BALANCE = "permit2_insufficient_balance";
+    /// Permit2: the x402 proxy does not exist on this network.
+    PERMIT2_PROXY = "permit2_proxy_not_deployed";
+    /// Permit2: the contracts would refuse the transfer, for a reason they do not tell.
+    PERMIT2_SIMULATION = "permit2_simulation_failed";
+    /// Permit2: the nonce was used or cancelled before.
+    PERMIT2_NONCE = "permit2_invalid_nonce";
+    /// The facilitator settles no such payments.
+    UNSUPPORTED_SCHEME = "unsupported_scheme";
+    /// The facilitator does not settle on this network.
+    INVALID_NETWORK = "invalid_network";
+    /// The facilitator cannot reach its chain; nothing was sent.
+    FACILITATOR_UNAVAILABLE = "facilitator_unavailable";
     /// Permit2: the spender is not the x402 proxy contract.
     PERMIT2_SPENDER = "invalid_permit2_spender";
     /// Permit2: the witness pays somebody else.

@@ -96,6 +96,7 @@ async fn after_a_payment_that_failed_browsers_get_json_too() {
     assert_refused(&failed, "poor");
     let payment = encode(&shop.payment("/paid/a").await);
     assert_eq!(pay(&payment).await.status, 200);
+    shop.gateway.wait_until_idle().await;
     let used = pay(&payment).await;
     assert!(!is_page(&used));
     assert_refused(&used, "duplicate_settlement");

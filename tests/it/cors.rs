@@ -200,7 +200,7 @@ async fn the_gateways_own_answers_expose_what_payments_need() {
     let payment = shop.payment("/paid/a").await;
     shop.facilitator.will_verify([Act::Hang]);
     let unavailable = shop.present("/paid/a", &payment).await;
-    shop.facilitator.will_settle([Act::Hang]);
+    shop.facilitator.settles_so(|_, _| Act::Hang);
     let unresolved = shop.present("/paid/a", &payment).await;
     let replayed = shop.present("/paid/a", &payment).await;
     let twice = [("PAYMENT-SIGNATURE", "a"), ("X-PAYMENT", "b")];

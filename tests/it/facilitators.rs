@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::gateway::PAID;
-use crate::support::shop::{IMPATIENT, Shop, assert_refused};
+use crate::support::shop::{IMPATIENT, Shop, assert_refused, assert_unresolved};
 use crate::support::{Act, Origin, Payer, Response};
 
 async fn impatient() -> Shop {
@@ -162,19 +162,28 @@ async fn a_settlement_that_is_pending_is_asked_about_exactly_once_with_the_same_
     assert_eq!(calls.len(), 2);
     assert_eq!(calls[0].body, calls[1].body);
 
-    shop.facilitator.will_settle([pending(), pending()]);
-    let payment = shop.payment("/paid/a").await;
-    assert_unavailable(&shop.present("/paid/a", &payment).await);
-    assert_eq!(shop.settlements(), 4);
-    assert_unavailable(&shop.present("/paid/a", &payment).await);
-    assert_eq!((shop.settlements(), shop.origin.requests().len()), (4, 2));
-
-    let no = |reason: &str| Act::json(200, &json!({"success": false, "errorReason": reason}));
-    shop.facilitator.will_settle([pending(), no("invalid_transaction_state")]);
+    let no = |reason: &str, transaction: &str| {
+        let answer = json!({"success": false, "errorReason": reason, "transaction": transaction});
+        Act::json(200, &answer)
+    };
+    shop.facilitator.will_settle([pending(), no("invalid_transaction_state", "0xt")]);
     assert_refused(&shop.buy("/paid/a").await, "invalid_transaction_state");
-    // It was sent before: a no without proof does not say what became of it.
-    shop.facilitator.will_settle([pending(), no("no")]);
-    assert_unavailable(&shop.buy("/paid/a").await);
+    assert_eq!(shop.settlements(), 4);
+    // It was sent before: a no without proof does not say what became of it, nor does the failure of
+    // another transaction.
+    for (reason, transaction) in [("no", ""), ("invalid_transaction_state", "0xother")] {
+        shop.facilitator.will_settle([pending(), no(reason, transaction)]);
+        assert_unresolved(&shop.buy("/paid/a").await);
+    }
+
+    let shop = Shop::open().await;
+    let payment = shop.payment("/paid/a").await;
+    // The first drive in the background comes a second later, and waits here.
+    let (_held, later) = pending().held();
+    shop.facilitator.will_settle([pending(), pending(), later]);
+    assert_unresolved(&shop.present("/paid/a", &payment).await);
+    assert_unresolved(&shop.present("/paid/a", &payment).await);
+    assert_eq!(shop.origin.requests().len(), 1);
 }
 
 /// Compliance 31, 34: an unknown outcome is not a failure, and never an invitation to pay again.
@@ -199,24 +208,21 @@ async fn a_settlement_of_unknown_outcome_keeps_the_payment_and_withholds_the_con
     for (number, act) in acts.into_iter().enumerate() {
         let shop = impatient().await;
         let payment = shop.payment("/paid/a").await;
-        shop.facilitator.will_settle([act()]);
-        let unresolved = shop.present("/paid/a", &payment).await;
-        assert!(assert_unavailable(&unresolved) >= 1, "{number}");
-        assert!(!unresolved.text().contains("content of"), "{number}");
-        assert!(unresolved.text().contains("do not pay again"), "{number}");
-        for _ in 0..3 {
-            assert!(assert_unavailable(&shop.present("/paid/a", &payment).await) >= 1, "{number}");
+        shop.facilitator.settles_so(move |_, _| act());
+        for _ in 0..4 {
+            assert_unresolved(&shop.present("/paid/a", &payment).await);
         }
         let v1 = json!({"x402Version": 1, "scheme": "exact", "network": "base-sepolia",
                         "payload": payment["payload"]});
-        assert_unavailable(&shop.present_v1("/paid/a", &v1).await);
-        assert_eq!((shop.verifications(), shop.settlements()), (1, 1), "{number}");
-        assert_eq!(shop.origin.requests().len(), 1, "{number}: it is no new purchase");
+        assert_unresolved(&shop.present_v1("/paid/a", &v1).await);
+        assert_eq!((shop.verifications(), shop.origin.requests().len()), (1, 1), "{number}: nothing is new");
+        shop.facilitator.recovers();
         assert_eq!(shop.buy("/paid/a").await.status, 200, "{number}: others are served");
     }
 }
 
-/// Compliance 34: also when the authorization has run out meanwhile.
+/// Compliance 34: also when the authorization has run out meanwhile. Once the outcome is known, what
+/// was paid in time is delivered late.
 #[tokio::test]
 async fn a_payment_of_unknown_outcome_is_not_asked_for_anew_after_it_has_run_out() {
     let config = format!("{PAID}[limits]\norigin_time_seconds = 1\n");
@@ -230,15 +236,25 @@ async fn a_payment_of_unknown_outcome_is_not_asked_for_anew_after_it_has_run_out
         json!({"x402Version": 2, "accepted": accepted, "payload": payer.payload(&authorization, accepted)})
     };
     let (lost, unused) = (soon_over(), soon_over());
-    shop.facilitator.will_settle([Act::Close]);
-    assert_unavailable(&shop.present("/paid/a", &lost).await);
+    // It charges, and keeps losing its answers.
+    shop.facilitator.settles_so(|facilitator, request| {
+        facilitator.charge(request);
+        Act::Close
+    });
+    assert_unresolved(&shop.present("/paid/a", &lost).await);
     while now() <= end {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     let over = "invalid_exact_evm_payload_authorization_valid_before";
     assert_refused(&shop.present("/paid/a", &unused).await, over);
-    assert_unavailable(&shop.present("/paid/a", &lost).await);
-    assert_eq!((shop.origin.requests().len(), shop.settlements()), (1, 1));
+    assert_unresolved(&shop.present("/paid/a", &lost).await);
+    assert_eq!((shop.origin.requests().len(), shop.facilitator.charged()), (1, 1));
+    shop.facilitator.recovers();
+    let served = shop.present_patiently("/paid/a", &lost).await;
+    assert_eq!((served.status, served.text().as_str()), (200, "content of /paid/a"));
+    shop.gateway.wait_until_idle().await;
+    assert_refused(&shop.present("/paid/a", &lost).await, "duplicate_settlement");
+    assert_eq!((shop.origin.requests().len(), shop.facilitator.charged()), (2, 1));
 }
 
 fn now() -> u64 {
@@ -297,10 +313,11 @@ async fn a_redirect_to_another_host_is_not_followed() {
         let payment = shop.payment("/paid/a").await;
         shop.facilitator.will_verify([redirect()]);
         assert_unavailable(&shop.present("/paid/a", &payment).await);
-        shop.facilitator.will_settle([redirect()]);
-        assert_unavailable(&shop.present("/paid/a", &payment).await);
-        assert_unavailable(&shop.present("/paid/a", &payment).await);
-        assert_eq!((shop.verifications(), shop.settlements()), (2, 1));
+        let location = location.clone();
+        shop.facilitator.settles_so(move |_, _| Act::answer(status, &[("Location", &location)], ""));
+        assert_unresolved(&shop.present("/paid/a", &payment).await);
+        assert_unresolved(&shop.present("/paid/a", &payment).await);
+        assert_eq!(shop.verifications(), 2);
     }
     assert!(elsewhere.requests().is_empty());
 }

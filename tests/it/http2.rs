@@ -47,6 +47,7 @@ async fn a_listener_without_tls_answers_http2_and_http1() {
     let paid = client.get("/paid/a", &borrowed(&fare)).await.response;
     assert_eq!((paid.status, paid.text().as_str()), (200, "content of /paid/a"));
     assert_eq!(paid.decoded("payment-response")["success"], true);
+    gateway.wait_until_idle().await;
     let again = client.get("/paid/a", &borrowed(&fare)).await.response;
     assert_eq!(again.required()["error"], "duplicate_settlement");
     let request = origin.requests().pop().unwrap();

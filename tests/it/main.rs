@@ -8,24 +8,33 @@
 
 mod authorizations;
 mod availability;
+mod books;
 mod browser_page;
 mod bypasses;
 mod chain;
 mod compliance;
 mod cors;
 mod credentials;
+mod database_faults;
+mod facilitator_service;
 mod facilitators;
+mod fault_matrix;
 mod http2;
+mod identifiers;
 mod ledger;
 mod limits;
 mod matching;
+mod onchain;
+mod outages;
 mod payments;
+mod pledges;
 mod proxy;
 mod proxy_framing;
 mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
 mod readme;
+mod redelivery;
 mod release;
 mod replay;
 mod routing;
@@ -35,3 +44,6 @@ mod streams;
 mod support;
 mod tls;
 mod wire;
+
+// The contract of facilitators is tested where it is written, and here.
+use tollgate::x402;

@@ -193,6 +193,7 @@ async fn metrics_count_what_happened() {
     let (_origin, facilitator, gateway) = site("").await;
     one_of_each(&gateway, &facilitator).await;
     gateway.wait_for_logs(" request ", EXPECTED.len()).await;
+    gateway.wait_until_idle().await;
     let page = gateway.metrics().await;
     let mut counts = std::collections::BTreeMap::new();
     for (_, route, outcome, _) in EXPECTED {
@@ -209,9 +210,10 @@ async fn metrics_count_what_happened() {
             "tollgate_request_duration_seconds_count 13",
             "tollgate_requests_in_flight 0",
             "tollgate_settlements_in_flight 0",
-            "tollgate_payments_held{state=\"settled\"} 1",
             "tollgate_payments_held{state=\"claimed\"} 0",
+            "tollgate_payments_held{state=\"settling\"} 0",
             "tollgate_payments_held{state=\"unresolved\"} 0",
+            "tollgate_oldest_unresolved_payment_seconds 0",
             "# EOF",
         ]
         .map(str::to_owned),

@@ -142,7 +142,17 @@ async fn a_client_that_leaves_during_settlement_does_not_stop_it() {
         let_others_pass(&gateway, &origin).await;
         release.send(()).unwrap();
         gateway.wait_for_logs("transaction=\"0xabc\"", count).await;
-        // Consumed: the money has moved.
+        gateway.wait_until_idle().await;
+        // The money has moved, and what it bought is still owed: fetched once more, and no more.
+        let mut client = Connection::open(gateway.address).await;
+        client
+            .write(format!("GET /paid/a HTTP/1.1\r\nHost: a\r\nPAYMENT-SIGNATURE: {payment}\r\n\r\n"))
+            .await;
+        origin.exchange().await.answer(200, &[("Connection", "close")], "content").await;
+        let fetched = client.response().await;
+        assert_eq!((fetched.status, fetched.text().as_str()), (200, "content"));
+        assert_eq!(fetched.decoded("payment-response")["transaction"], "0xabc");
+        gateway.wait_until_idle().await;
         let again = get(gateway.address, "/paid/a", &[("PAYMENT-SIGNATURE", &payment)]).await;
         assert_eq!(again.required()["error"], "duplicate_settlement");
         assert_eq!(facilitator.calls("/settle").len(), count);

@@ -286,6 +286,7 @@ async fn padding_is_optional_and_the_url_safe_alphabet_is_refused() {
     assert_refused(&shop.present_raw("/paid/a", &URL_SAFE.encode(&json)).await, "invalid_payload");
     let unpadded = padded.trim_end_matches('=');
     assert_eq!(shop.present_raw("/paid/a", unpadded).await.status, 200);
+    shop.gateway.wait_until_idle().await;
     assert_refused(&shop.present_raw("/paid/a", &padded).await, "duplicate_settlement");
     assert_eq!(shop.settlements(), 1);
 }

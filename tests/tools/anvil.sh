@@ -11,7 +11,7 @@ set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 mkdir -p "$1"
 folder="$(cd "$1" && pwd)"
-sources=("$here/../interop/contracts.sol" "$here/permit2.sol")
+sources=("$here/../interop/contracts.sol" "$here/permit2.sol" "$here/wallets.sol")
 
 exec 9>"$folder/.lock"
 flock 9

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use reqwest::{Response, StatusCode, Url};
 
 pub(crate) use arguments::Arguments;
+pub(super) use terminal::clean;
 
 use crate::clock::{Clock, SystemClock};
 use crate::secret::Secret;
@@ -157,7 +158,7 @@ async fn fetch_and_pay(
     show_payer(&payer, console);
     // A path that cannot be written must be found before the money is gone.
     let output = open(arguments, stdout)?;
-    let payment = payment::make(&challenge, &payable, &payer, clock.now(), random_word()?)?;
+    let payment = payment::make(&challenge, &payable, &payer, clock.now(), [random_word()?, random_word()?])?;
     let purchase = Purchase {
         fetcher: &fetcher,
         request: &request,

@@ -10,6 +10,7 @@ use super::key::Payer;
 use super::{Exit, Stop};
 use crate::clock::UnixSeconds;
 use crate::scheme::{TransferWithAuthorization, authorization_digest};
+use crate::x402::identifier::PAYMENT_IDENTIFIER;
 use crate::x402::{Version, header};
 
 /// A payment, ready to be sent any number of times: its nonce makes it single-use.
@@ -24,13 +25,14 @@ pub(super) struct Payment {
 }
 
 /// Signs the payment of an offer (`scheme_exact_evm.md`, EIP-3009 and EIP-712). It is valid from
-/// the beginning of time, because clocks differ, until the offer's time is over.
+/// the beginning of time, because clocks differ, until the offer's time is over. Of the two random
+/// words everybody sees the nonce on the chain; the other one is for the request's name.
 pub(super) fn make(
     challenge: &Challenge,
     payable: &Payable<'_>,
     payer: &Payer,
     now: UnixSeconds,
-    nonce: B256,
+    [nonce, secret]: [B256; 2],
 ) -> Result<Payment, Stop> {
     let expires = now.plus(payable.lifetime_seconds);
     let authorization = TransferWithAuthorization {
@@ -54,7 +56,8 @@ pub(super) fn make(
             "nonce": authorization.nonce,
         },
     });
-    let message = message(challenge, payable, &payload);
+    let mut message = message(challenge, payable, &payload);
+    name_request(&mut message, secret);
     let failed = |error: &dyn std::fmt::Display| {
         Stop::new(Exit::Failed, format!("the payment cannot be written into a header: {error}"))
     };
@@ -87,6 +90,16 @@ fn message(challenge: &Challenge, payable: &Payable<'_>, payload: &Value) -> Val
     message
 }
 
+/// Names the request where the seller wants it (`payment-identifier` extension). Every payment of this
+/// command is for a request of its own. Whoever knows the name can ask for it, so it is not the nonce.
+fn name_request(message: &mut Value, secret: B256) {
+    let extensions = message.get_mut("extensions");
+    let advertised = extensions.and_then(|extensions| extensions.get_mut(PAYMENT_IDENTIFIER));
+    if let Some(info) = advertised.and_then(|extension| extension.get_mut("info")?.as_object_mut()) {
+        info.insert("id".to_owned(), format!("pay_{}", hex::encode(&secret[..16])).into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +128,7 @@ mod tests {
         };
         let payer = Payer::parse(KEY, "--key").unwrap();
         let payable = choose(challenge, &limits).unwrap();
-        let payment = make(challenge, &payable, &payer, UnixSeconds(1_700_000_000), nonce).unwrap();
+        let payment = make(challenge, &payable, &payer, UnixSeconds(1_700_000_000), [nonce, nonce]).unwrap();
         let message = header::decode(payment.value.as_bytes()).unwrap();
         (payment, Value::Object(message))
     }
@@ -178,6 +191,19 @@ mod tests {
         assert_eq!(message["extensions"], v2().extensions.unwrap());
         let (_, bare) = pay(&Challenge { extensions: None, ..v2() }, B256::ZERO);
         assert_eq!(bare.get("extensions"), None);
+    }
+
+    #[test]
+    fn a_request_is_named_where_the_seller_wants_it() {
+        let offered = json!({PAYMENT_IDENTIFIER: crate::x402::identifier::advertised(true)});
+        let challenge = Challenge { extensions: Some(offered.clone()), ..v2() };
+        let (_, message) = pay(&challenge, B256::repeat_byte(7));
+        let mut echoed = message["extensions"].clone();
+        let id = echoed[PAYMENT_IDENTIFIER]["info"].as_object_mut().unwrap().remove("id").unwrap();
+        assert!(crate::x402::identifier::is_well_formed(id.as_str().unwrap()), "{id}");
+        assert_eq!(echoed, offered);
+        let (_, other) = pay(&challenge, B256::repeat_byte(8));
+        assert_ne!(other["extensions"][PAYMENT_IDENTIFIER]["info"]["id"], id);
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Console<'_> {
 }
 
 /// Replaces control characters, and the invisible ones that reorder or hide text, by escapes.
-pub(super) fn clean(text: &str) -> String {
+pub(in crate::cli) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() || is_deceptive(character) {

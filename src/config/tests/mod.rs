@@ -4,6 +4,7 @@ mod chains;
 mod ledger;
 mod mistakes;
 mod money;
+mod own;
 mod routing;
 mod settings;
 mod shipped;

@@ -347,6 +347,51 @@ fn the_sandbox_never_takes_signatures_that_are_worth_money() {
 }
 
 #[test]
+fn requests_are_named_where_the_file_or_the_route_says_so() {
+    use crate::x402::identifier::{PAYMENT_IDENTIFIER, advertised};
+    let advertises = |top: &str, lines: &str| {
+        let offer = first_offer(&clean(&format!("{top}{}", route(&format!("price = \"$1\"\n{lines}")))));
+        (offer.extensions.get(PAYMENT_IDENTIFIER).cloned(), offer.accepts[0].v1)
+    };
+    let file = "payment_identifier = \"optional\"\n";
+    assert_eq!(advertises("", ""), (None, true));
+    assert_eq!(advertises(file, ""), (Some(advertised(false)), true));
+    assert_eq!(advertises(file, "payment_identifier = \"none\""), (None, true));
+    let required = "payment_identifier = \"required\"";
+    assert_eq!(advertises("", required), (Some(advertised(true)), false), "v1 payments cannot name anything");
+    assert_eq!(advertises(file, required), (Some(advertised(true)), false));
+    let beside = "payment_identifier = \"required\"\nextensions = { x = { info = {} } }";
+    let offer = first_offer(&clean(&route(&format!("price = \"$1\"\n{beside}"))));
+    assert_eq!(offer.extensions.keys().collect::<Vec<_>>(), ["payment-identifier", "x"]);
+    // Written by hand it is as good.
+    let own = "extensions = { payment-identifier = { info = { required = true } } }";
+    assert_eq!(advertises("", own).0, Some(json!({"info": {"required": true}})));
+}
+
+#[test]
+fn mistakes_in_naming_requests_are_told() {
+    let own = "extensions = { payment-identifier = { info = { required = true } } }";
+    for (top, lines, message) in [
+        ("", "payment_identifier = \"yes\"", "E 8: routes[0].payment_identifier: unknown value \"yes\""),
+        (
+            "payment_identifier = \"optional\"\n",
+            own,
+            "E 9: routes[0].extensions.payment-identifier: is what the key `payment_identifier` advertises",
+        ),
+        (
+            "",
+            "v1 = \"only\"\npayment_identifier = \"required\"",
+            "E 8: routes[0].v1: is \"only\", and nothing that is offered can be paid by v1 clients",
+        ),
+    ] {
+        let text = format!("{top}{}", route(&format!("price = \"$1\"\n{lines}")));
+        assert_eq!(messages(&text), [message], "{text}");
+    }
+    let free = route("free = true\npayment_identifier = \"optional\"");
+    assert_eq!(messages(&free), ["W 8: routes[0].payment_identifier: has no effect on a free route"]);
+}
+
+#[test]
 fn large_offers_are_warned_of() {
     let found = messages(&route(&format!(
         "price = \"$1\"\nextensions = {{ x = {{ info = {{ a = \"{}\" }} }} }}",

@@ -170,10 +170,7 @@ fn facilitators_stand_in_for_each_other_in_the_order_written() {
     assert_eq!(own.supported_ttl, Duration::from_secs(3));
     let same_host =
         clean(&selling("base", "facilitator = [\"https://a.example/one\", \"https://a.example/two\"]"));
-    let names = same_host.facilitators.iter().map(|one| match one {
-        FacilitatorSettings::Http(http) => http.name.as_str(),
-        FacilitatorSettings::Sandbox => "sandbox",
-    });
+    let names = same_host.facilitators.iter().map(FacilitatorSettings::name);
     assert_eq!(names.collect::<Vec<_>>(), ["a.example", "https://a.example/two"]);
 }
 

@@ -51,6 +51,16 @@ impl Books {
         self.lines.run(self.limits().work, move |connection| Box::pin(get(connection, id))).await
     }
 
+    pub(super) async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        let patience = self.limits().work;
+        self.lines.run(patience, move |connection| Box::pin(between(connection, first, last, limit))).await
+    }
+
     pub(super) async fn list(
         &self,
         filter: &Filter,
@@ -75,16 +85,15 @@ impl Books {
         self.lines.database.heard_time(pulse.now);
         let mut taken = TakenOver::default();
         let now = self.lines.database.time(now);
-        while pulse.may_judge {
+        let mut is_all = !pulse.may_judge;
+        while !is_all {
             let limit = limits.work + limits.commit;
             let work = self.lines.run(limit, move |connection| Box::pin(take_over(connection, lease, now)));
-            let (some, is_all) = work.await?;
+            let some;
+            (some, is_all) = work.await?;
             taken.released += some.released;
             taken.unresolved += some.unresolved;
             taken.broken_off += some.broken_off;
-            if is_all {
-                break;
-            }
         }
         Ok(taken)
     }
@@ -122,6 +131,25 @@ async fn get(connection: &mut Connection, id: PaymentId) -> Result<Option<Paymen
     let select = concat!("SELECT ", columns!(), " FROM tollgate_payments WHERE id = $1");
     let found = sqlx::query(select).bind(id.0.0).fetch_optional(&mut connection.raw).await;
     found.map_err(Trouble::working)?.as_ref().map(rows::read).transpose()
+}
+
+async fn between(
+    connection: &mut Connection,
+    first: PaymentId,
+    last: PaymentId,
+    limit: u32,
+) -> Result<Vec<PaymentRecord>, Trouble> {
+    let select = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM tollgate_payments WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
+    );
+    let found = sqlx::query(select)
+        .bind(first.0.0)
+        .bind(last.0.0)
+        .bind(i64::from(limit))
+        .fetch_all(&mut connection.raw);
+    found.await.map_err(Trouble::working)?.iter().map(rows::read).collect()
 }
 
 async fn pulse(connection: &mut Connection, me: GatewayId, lease: Duration) -> Result<Pulse, Trouble> {
@@ -171,7 +199,7 @@ async fn take_over(
         records.extend(machine::take_over(rows::read(row)?, now, &mut taken));
     }
     rows::update(raw, &records.iter().map(Box::as_ref).collect::<Vec<_>>()).await?;
-    connection.commit(true).await.map_err(Trouble::committing)?;
+    connection.commit(!records.is_empty()).await.map_err(Trouble::committing)?;
     Ok((taken, i64::try_from(found.len()).unwrap_or(i64::MAX) < CHUNK))
 }
 

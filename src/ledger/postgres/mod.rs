@@ -5,8 +5,8 @@
 //! payment at the same moment meet at its primary key. Gateways show by the database's clock that they
 //! are alive; what those held that have not for a while is taken over.
 //!
-//! A connection that is lost during a commit leaves open what became of it. Its steps are refused, and
-//! the next connection takes back what they may have granted.
+//! A connection that is lost during a commit leaves open what became of it: its steps are answered
+//! [`Unavailable`](super::LedgerError::Unavailable), and steps that come later see what they did.
 
 mod database;
 mod gateways;
@@ -88,7 +88,7 @@ impl PostgresLedger {
     }
 
     fn writer(&self, id: PaymentId) -> &mpsc::Sender<Asked> {
-        &self.writers[usize::from(id.0.0[0]) % self.writers.len()]
+        &self.writers[usize::from(id.0.0[31]) % self.writers.len()]
     }
 }
 
@@ -106,6 +106,15 @@ impl fmt::Debug for PostgresLedger {
 impl Accounts for PostgresLedger {
     async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
         self.books.get(id).await
+    }
+
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.books.between(first, last, limit).await
     }
 
     async fn list(
@@ -132,22 +141,16 @@ impl Steps for PostgresLedger {
             }
             other => other,
         };
-        let (reply, mut answer) = oneshot::channel::<Told>();
+        let (reply, answer) = oneshot::channel::<Told>();
         let deadline = Instant::now() + self.database.limits.queue;
         let asked = Asked { step, now: self.database.time(now), deadline, reply };
         if writer.try_send(asked).is_err() {
             return refused("too many steps are waiting to be written");
         }
-        match timeout(self.database.limits.step(), &mut answer).await {
-            Ok(Ok(told)) => told.result,
+        match timeout(self.database.limits.step(), answer).await {
+            Ok(Ok(told)) => told,
             Ok(Err(_)) => refused("the task that writes has ended"),
-            Err(_) => {
-                // What comes after this is taken back by who sends it; what came just before counts.
-                answer.close();
-                answer
-                    .try_recv()
-                    .map_or_else(|_| refused("the database does not answer in time"), |told| told.result)
-            }
+            Err(_) => refused("the database does not answer in time"),
         }
     }
 
@@ -194,6 +197,15 @@ impl PostgresAccounts {
 impl Accounts for PostgresAccounts {
     async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
         self.books.get(id).await
+    }
+
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.books.between(first, last, limit).await
     }
 
     async fn list(

@@ -68,17 +68,6 @@ impl View {
         Ok(view)
     }
 
-    /// Reads and locks certain payments, and nothing beside them.
-    pub(super) async fn of(connection: &mut PgConnection, ids: &[PaymentId]) -> Result<Self, Trouble> {
-        let subjects = Subjects { ids: ids.iter().copied().collect(), ..Subjects::default() };
-        let mut view = Self::default();
-        for record in subjects.read(connection).await? {
-            let after = Some(record.clone());
-            view.payments.insert(record.id, Payment { before: Some(record), after, changed: false });
-        }
-        Ok(view)
-    }
-
     /// A payment as the steps so far have left it.
     pub(super) fn record(&self, id: PaymentId) -> Option<&PaymentRecord> {
         self.payments.get(&id)?.after.as_ref()

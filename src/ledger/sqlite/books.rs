@@ -22,6 +22,19 @@ pub(super) fn get(connection: &Connection, id: PaymentId) -> Result<Option<Payme
     rows::load(&snapshot, id)
 }
 
+/// Payments by the beginning of their identities ([`Accounts::between`](super::super::Accounts::between)).
+pub(super) fn between(
+    connection: &Connection,
+    first: PaymentId,
+    last: PaymentId,
+    limit: u32,
+) -> Result<Vec<PaymentRecord>, Fault> {
+    let snapshot = connection.unchecked_transaction()?;
+    let sql = format!("SELECT {COLUMNS} FROM payments WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?");
+    let values: [&dyn ToSql; 3] = [&first.0.as_slice(), &last.0.as_slice(), &i64::from(limit)];
+    rows::load_all(&snapshot, &sql, &values)
+}
+
 /// A page of the books ([`Accounts::list`](super::super::Accounts::list)).
 pub(super) fn list(
     connection: &Connection,

@@ -118,6 +118,15 @@ impl Accounts for SqliteLedger {
         self.read(move |connection| books::get(connection, id)).await
     }
 
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.read(move |connection| books::between(connection, first, last, limit)).await
+    }
+
     async fn list(
         &self,
         filter: &Filter,
@@ -133,6 +142,15 @@ impl Accounts for SqliteLedger {
 impl Accounts for SqliteAccounts {
     async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
         self.pool.read(move |connection| books::get(connection, id)).await
+    }
+
+    async fn between(
+        &self,
+        first: PaymentId,
+        last: PaymentId,
+        limit: u32,
+    ) -> Result<Vec<PaymentRecord>, LedgerError> {
+        self.pool.read(move |connection| books::between(connection, first, last, limit)).await
     }
 
     async fn list(

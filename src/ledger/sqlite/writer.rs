@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::machine::Moment;
 use super::super::step::{Answer, Step};
-use super::super::{GatewayId, LedgerError, TakenOver, Unresolved};
+use super::super::{Claimed, GatewayId, LedgerError, TakenOver, Unresolved};
 use super::checkpoint::Checkpointer;
 use super::fault::Fault;
 use super::file::Held;
@@ -209,7 +209,22 @@ impl State {
             log.finish(&self.connection)?;
         }
         let is_durable = |task: &Task| matches!(&task.work, Work::Step(step, _) if step.is_durable());
-        self.set_durable(tasks.iter().any(is_durable))?;
+        let durable = tasks.iter().any(is_durable);
+        match self.transact_as(tasks, durable)? {
+            Some(answers) => Ok(answers),
+            // How durable a commit is must be chosen before it is known what it grants.
+            None => Ok(self.transact_as(tasks, true)?.unwrap_or_default()),
+        }
+    }
+
+    /// `None`: rolled back, because a delivery was granted that must not be granted again after a loss
+    /// of power, and the commit was not to be durable.
+    fn transact_as(
+        &mut self,
+        tasks: &[Task],
+        durable: bool,
+    ) -> std::result::Result<Option<Vec<Result<Done>>>, Fault> {
+        self.set_durable(durable)?;
         let mut taken_over = self.taken_over;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(tasks.len());
@@ -232,9 +247,15 @@ impl State {
                 Work::Read(_) => Ok(Done::Read),
             });
         }
+        let is_owed =
+            |answer: &Result<Done>| matches!(answer, Ok(Done::Answer(Answer::Claimed(Claimed::Owed { .. }))));
+        if !durable && answers.iter().any(is_owed) {
+            transaction.rollback()?;
+            return Ok(None);
+        }
         transaction.commit()?;
         self.taken_over = taken_over;
-        Ok(answers)
+        Ok(Some(answers))
     }
 
     /// Chooses whether commits wait for the disk (<https://sqlite.org/pragma.html#pragma_synchronous>).

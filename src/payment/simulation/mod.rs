@@ -5,6 +5,7 @@
 //! `TOLLGATE_SIMULATION_SEED=n` runs one seed, `TOLLGATE_SIMULATION_RUNS=n` so many.
 
 mod clients;
+mod ledger;
 mod world;
 
 use std::sync::Arc;

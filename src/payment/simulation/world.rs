@@ -13,10 +13,7 @@ use tokio::time::Instant;
 use crate::chain::{Chain, ChainError, Finding, NonceUse, Received};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
-use crate::ledger::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, ModelLedger, NewClaim,
-    PaymentRecord, Recorded, Redelivery, Settlement, TakenOver, Unresolved,
-};
+use crate::ledger::{LedgerError, ModelLedger, Redelivery};
 use crate::payment::tests::{ORIGIN, priced_route, supported};
 use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
 use crate::policy::{FacilitatorId, Route, RouteTable, SettleWhen};
@@ -165,6 +162,7 @@ impl World {
         let gate = Gate::new(GateParts {
             offers,
             facilitators: vec![Arc::clone(&edge) as _],
+            every: vec![],
             chains: Chains::new(vec![(Arc::clone(&edge) as _, true)]),
             ledger: Arc::clone(&edge) as _,
             clock: edge,
@@ -297,10 +295,10 @@ pub(super) async fn reap(world: Arc<World>) {
 }
 
 /// Everything that one gateway reaches: it fails as chance has it, and for ever when the gateway is dead.
-struct Edge {
-    world: Arc<World>,
+pub(super) struct Edge {
+    pub(super) world: Arc<World>,
     life: Arc<Life>,
-    ledger: ModelLedger,
+    pub(super) ledger: ModelLedger,
 }
 
 impl Clock for Edge {
@@ -367,7 +365,7 @@ impl Edge {
     }
 
     /// A step of the ledger that may fail before it is taken, and after.
-    async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
+    pub(super) async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
     where
         F: Future<Output = Result<T, LedgerError>>,
     {
@@ -460,113 +458,5 @@ impl Chain for Edge {
         _since: UnixSeconds,
     ) -> Result<Option<NonceUse>, ChainError> {
         Ok(None)
-    }
-}
-
-#[async_trait]
-impl Accounts for Edge {
-    async fn get(&self, id: PaymentId) -> Result<Option<PaymentRecord>, LedgerError> {
-        self.step(|| self.ledger.get(id)).await
-    }
-
-    async fn list(
-        &self,
-        filter: &Filter,
-        after: Option<(UnixSeconds, PaymentId)>,
-        limit: u32,
-    ) -> Result<Vec<PaymentRecord>, LedgerError> {
-        self.step(|| self.ledger.list(filter, after, limit)).await
-    }
-}
-
-#[async_trait]
-impl Ledger for Edge {
-    async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError> {
-        let result = self.step(|| self.ledger.claim(claim, now)).await;
-        self.world.note(claim.id, ("claim", self.ledger.name(), &result));
-        result
-    }
-
-    async fn recant(&self, claim: &NewClaim, now: UnixSeconds) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.recant(claim, now)).await
-    }
-
-    async fn release(
-        &self,
-        token: ClaimToken,
-        reason: Option<&str>,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        let result = self.step(|| self.ledger.release(token, reason, now)).await;
-        self.world.note(token.id, ("release", reason, &result));
-        result
-    }
-
-    async fn settling(
-        &self,
-        token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.settling(token, request, unique_transaction, now)).await
-    }
-
-    async fn settled(
-        &self,
-        token: ClaimToken,
-        settlement: Settlement<'_>,
-        now: UnixSeconds,
-    ) -> Result<Recorded, LedgerError> {
-        let result = self.step(|| self.ledger.settled(token, settlement, now)).await;
-        self.world.note(token.id, ("settled", settlement.deliver, &result));
-        result
-    }
-
-    async fn declined(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.declined(token, reason, now)).await
-    }
-
-    async fn unresolved(
-        &self,
-        token: ClaimToken,
-        reason: &str,
-        transaction: &str,
-        next_try: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.unresolved(token, reason, transaction, next_try, now)).await
-    }
-
-    async fn due(
-        &self,
-        now: UnixSeconds,
-        lease: Duration,
-        limit: u32,
-    ) -> Result<Vec<Unresolved>, LedgerError> {
-        self.step(|| Ledger::due(&self.ledger, now, lease, limit)).await
-    }
-
-    async fn delivered(
-        &self,
-        token: ClaimToken,
-        end: DeliveryEnd,
-        now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        let result = self.step(|| self.ledger.delivered(token, end, now)).await;
-        self.world.note(token.id, ("delivered", end, &result));
-        result
-    }
-
-    async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
-        self.step(|| Ledger::beat(&self.ledger, now)).await
-    }
-
-    async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError> {
-        self.step(|| Ledger::forget(&self.ledger, retention_seconds, now)).await
-    }
-
-    async fn counts(&self) -> Result<Counts, LedgerError> {
-        self.step(|| Ledger::counts(&self.ledger)).await
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
@@ -11,13 +11,23 @@ use super::server::{Act, Request, Server};
 
 type Script = Arc<Mutex<VecDeque<Act>>>;
 
+/// What a facilitator does with a settlement for which nothing is scripted.
+type Habit = Arc<dyn Fn(&Facilitator, &Request) -> Act + Send + Sync>;
+
 /// A scripted facilitator.
 #[derive(Clone)]
 pub struct Facilitator {
     server: Server,
+    books: Arc<Books>,
+}
+
+/// What it does, and what it has done.
+struct Books {
     verify: Script,
     settle: Script,
-    supported: Arc<Mutex<Value>>,
+    habit: Mutex<Habit>,
+    supported: Mutex<Value>,
+    charged: Mutex<Vec<String>>,
 }
 
 impl Facilitator {
@@ -37,35 +47,84 @@ impl Facilitator {
     }
 
     async fn listen(address: SocketAddr, supported: Value) -> Self {
-        let (verify, settle) = (Script::default(), Script::default());
-        let supported = Arc::new(Mutex::new(supported));
-        let script = (Arc::clone(&verify), Arc::clone(&settle), Arc::clone(&supported));
-        let server = Server::start_at(address, move |request| {
-            let (verify, settle, supported) = &script;
-            let network = || -> Value {
-                let body: Value = serde_json::from_slice(&request.body).unwrap();
-                body["paymentRequirements"]["network"].clone()
-            };
-            match request.target.as_str() {
-                "/verify" => verify.lock().unwrap().pop_front().unwrap_or_else(|| {
-                    Act::json(
-                        200,
-                        &json!({"isValid": true, "payer": "0x00000000000000000000000000000000000000aa"}),
-                    )
-                }),
-                "/settle" => settle.lock().unwrap().pop_front().unwrap_or_else(|| {
-                    Act::json(
-                        200,
-                        &json!({"success": true, "transaction": "0xabc", "network": network(),
-                                "payer": "0x00000000000000000000000000000000000000aa"}),
-                    )
-                }),
-                "/supported" => Act::json(200, &supported.lock().unwrap()),
-                _ => Act::answer(404, &[], ""),
-            }
-        })
-        .await;
-        Self { server, verify, settle, supported }
+        let books = Arc::new(Books {
+            verify: Script::default(),
+            settle: Script::default(),
+            habit: Mutex::new(Arc::new(Self::settled)),
+            supported: Mutex::new(supported),
+            charged: Mutex::default(),
+        });
+        let known = Arc::new(OnceLock::<Self>::new());
+        let own = Arc::clone(&known);
+        let server = Server::start_at(address, move |request| own.wait().answer(request)).await;
+        let facilitator = Self { server, books };
+        let _ = known.set(facilitator.clone());
+        facilitator
+    }
+
+    fn answer(&self, request: &Request) -> Act {
+        let next = |script: &Script| script.lock().unwrap().pop_front();
+        match request.target.as_str() {
+            "/verify" => next(&self.books.verify).unwrap_or_else(|| {
+                Act::json(
+                    200,
+                    &json!({"isValid": true, "payer": "0x00000000000000000000000000000000000000aa"}),
+                )
+            }),
+            "/settle" => next(&self.books.settle).unwrap_or_else(|| {
+                let habit = Arc::clone(&self.books.habit.lock().unwrap());
+                habit(self, request)
+            }),
+            "/supported" => Act::json(200, &self.books.supported.lock().unwrap()),
+            _ => Act::answer(404, &[], ""),
+        }
+    }
+
+    /// Charges a payment, if that was not done before, and says so: the same however often it is asked.
+    pub fn settled(&self, request: &Request) -> Act {
+        self.charge(request);
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let network = &body["paymentRequirements"]["network"];
+        Act::json(
+            200,
+            &json!({"success": true, "transaction": "0xabc", "network": network,
+                    "payer": "0x00000000000000000000000000000000000000aa"}),
+        )
+    }
+
+    /// Moves the money of a payment, once.
+    pub fn charge(&self, request: &Request) {
+        let body: Value = serde_json::from_slice(&request.body).unwrap();
+        let payment = body["paymentPayload"]["payload"].to_string();
+        let mut charged = self.books.charged.lock().unwrap();
+        if !charged.contains(&payment) {
+            charged.push(payment);
+        }
+    }
+
+    /// Payments whose money it moved, without those of scripted answers.
+    pub fn charged(&self) -> usize {
+        self.books.charged.lock().unwrap().len()
+    }
+
+    /// What it does with settlements from now on, behind what is scripted.
+    pub fn settles_so(&self, habit: impl Fn(&Self, &Request) -> Act + Send + Sync + 'static) {
+        *self.books.habit.lock().unwrap() = Arc::new(habit);
+    }
+
+    /// Settles from now on as it should.
+    pub fn recovers(&self) {
+        self.settles_so(Self::settled);
+    }
+
+    /// Stops listening, as a process that ended.
+    pub async fn go_away(&self) {
+        self.server.go_away().await;
+    }
+
+    /// Listens again.
+    pub async fn come_back(&self) {
+        self.server.come_back().await;
     }
 
     pub fn url(&self) -> String {
@@ -74,17 +133,17 @@ impl Facilitator {
 
     /// What it does with its next verifications.
     pub fn will_verify(&self, acts: impl IntoIterator<Item = Act>) {
-        self.verify.lock().unwrap().extend(acts);
+        self.books.verify.lock().unwrap().extend(acts);
     }
 
     /// What it does with its next settlements.
     pub fn will_settle(&self, acts: impl IntoIterator<Item = Act>) {
-        self.settle.lock().unwrap().extend(acts);
+        self.books.settle.lock().unwrap().extend(acts);
     }
 
     /// What it supports from now on.
     pub fn will_support(&self, supported: Value) {
-        *self.supported.lock().unwrap() = supported;
+        *self.books.supported.lock().unwrap() = supported;
     }
 
     /// What it does with its next settlement, once it is told to; the call counts as arrived before.

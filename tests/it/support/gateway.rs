@@ -1,6 +1,7 @@
 //! The gateway as a process.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -69,17 +70,19 @@ impl Gateway {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, config).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .arg("--config")
-            .arg(&file)
-            .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        Self { child, address, admin, folder }
+        Self { child: run(folder.path()), address, admin, folder }
+    }
+
+    /// Kills it, as a crash would.
+    pub async fn crash(&mut self) {
+        self.signal("-KILL");
+        self.wait().await;
+    }
+
+    /// Starts it again with the same file and the same ledger, and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        self.child = run(self.folder.path());
+        self.wait_until_ready().await;
     }
 
     /// Waits until `/readyz` says so.
@@ -120,6 +123,45 @@ impl Gateway {
         client::get(self.admin, "/metrics", &[]).await.text()
     }
 
+    /// The value of a metric that is a whole number, given with its labels as it is written; `None`: it
+    /// is not there.
+    pub async fn metric(&self, name: &str) -> Option<u64> {
+        let page = self.metrics().await;
+        let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
+        line.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+    }
+
+    /// Waits until a metric has a value.
+    pub async fn wait_for_metric(&self, name: &str, value: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.metric(name).await;
+            if found == Some(value) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{name} is {found:?} and not {value}:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Payments in a state, as the ledger counts them: `claimed`, `settling` or `unresolved`.
+    pub async fn held(&self, state: &str) -> u64 {
+        let name = format!("tollgate_payments_held{{state=\"{state}\"}}");
+        self.metric(&name).await.unwrap_or_else(|| panic!("no metric {name}"))
+    }
+
+    /// Waits until so many payments are in a state.
+    pub async fn wait_until_held(&self, state: &str, count: u64) {
+        self.wait_for_metric(&format!("tollgate_payments_held{{state=\"{state}\"}}"), count).await;
+    }
+
+    /// Waits until every request is over, and then until the ledger knows how it ended: what was
+    /// delivered counts as delivered from then on.
+    pub async fn wait_until_idle(&self) {
+        self.wait_for_metric("tollgate_requests_in_flight", 0).await;
+        self.wait_for_metric("tollgate_settlements_in_flight", 0).await;
+    }
+
     /// Tells it to stop, as service managers do.
     pub fn terminate(&self) {
         self.signal("-TERM");
@@ -149,6 +191,20 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Runs the gateway of a folder; what it writes is added to the log there.
+fn run(folder: &Path) -> Child {
+    let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("--config")
+        .arg(folder.join("gateway.toml"))
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Gateway {

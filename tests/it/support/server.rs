@@ -76,6 +76,9 @@ pub struct Server {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
     arrived: watch::Sender<usize>,
+    handler: Handler,
+    /// Whether it listens; its connections end with that.
+    listens: watch::Sender<bool>,
 }
 
 /// A scripted server that plays the site.
@@ -93,15 +96,50 @@ impl Server {
         handler: impl Fn(&Request) -> Act + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let server = Self { address, requests: Arc::default(), arrived: watch::Sender::new(0) };
-        let (recorder, handler): (_, Handler) = (server.clone(), Arc::new(handler));
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            requests: Arc::default(),
+            arrived: watch::Sender::new(0),
+            handler: Arc::new(handler),
+            listens: watch::Sender::new(false),
+        };
+        server.listen(listener);
+        server
+    }
+
+    fn listen(&self, listener: TcpListener) {
+        self.listens.send_replace(true);
+        let server = self.clone();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, recorder.clone(), Arc::clone(&handler)));
+            let mut listens = server.listens.subscribe();
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = listens.wait_for(|listens| !listens) => return,
+                };
+                let Ok((stream, _)) = accepted else { return };
+                let (server, mut listens) = (server.clone(), server.listens.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = serve(stream, server) => {}
+                        _ = listens.wait_for(|listens| !listens) => {}
+                    }
+                });
             }
         });
-        server
+    }
+
+    /// Stops listening and closes every connection: from now on it is as if nobody were there.
+    /// Returns when connections are refused.
+    pub async fn go_away(&self) {
+        self.listens.send_replace(false);
+        let refused = async { while TcpStream::connect(self.address).await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, refused).await.expect("connections to be refused in time");
+    }
+
+    /// Listens again on the same address, with everything it remembers.
+    pub async fn come_back(&self) {
+        self.listen(TcpListener::bind(self.address).await.unwrap());
     }
 
     /// Waits until so many requests have arrived.
@@ -142,10 +180,10 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, server: Server, handler: Handler) {
+async fn serve(stream: TcpStream, server: Server) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
-        let mut act = handler(&request);
+        let mut act = (server.handler)(&request);
         server.record(request);
         while let Act::Held(held, next) = act {
             let _ = held.await;

@@ -1,8 +1,10 @@
 //! A gateway between a scripted site and a scripted facilitator, to be bought from.
 
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
-use super::client::{self, Response, get};
+use super::client::{self, PATIENCE, Response, get};
 use super::facilitator::Facilitator;
 use super::gateway::{Gateway, PAID, base};
 use super::payer::{Payer, encode};
@@ -26,7 +28,11 @@ impl Shop {
 
     /// A site of its own kind, with options of the facilitator and the rest of the configuration.
     pub async fn with(origin: Origin, options: &str, config: &str) -> Self {
-        let facilitator = Facilitator::start().await;
+        Self::paid_through(Facilitator::start().await, origin, options, config).await
+    }
+
+    /// The same with a facilitator that was started before.
+    pub async fn paid_through(facilitator: Facilitator, origin: Origin, options: &str, config: &str) -> Self {
         let config = format!(
             "{}{config}\n[facilitators.scripted]\nurl = \"{}\"\n{options}",
             base(&origin.url(), "scripted"),
@@ -72,6 +78,21 @@ impl Shop {
         self.present(path, &payment).await
     }
 
+    /// Presents a payment again and again, as clients are told to, until the answer is another than
+    /// that it has to wait.
+    pub async fn present_patiently(&self, path: &str, payment: &Value) -> Response {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let response = self.present(path, payment).await;
+            if response.status != 503 {
+                return response;
+            }
+            assert!(response.header("retry-after").is_some(), "{response:#?}");
+            assert!(Instant::now() < deadline, "still {}: {}", response.status, response.text());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Sends a request of any method.
     pub async fn request(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
         client::request(self.gateway.address, method, path, headers, b"").await
@@ -97,4 +118,43 @@ pub fn assert_refused(response: &Response, reason: &str) {
     let body = response.json();
     assert!(body["error"] == reason || body == serde_json::json!({}), "{body}");
     assert_eq!(response.header("cache-control"), Some("no-store"));
+}
+
+/// Asserts that an answer says that the payment is in use for this very request, and that its payer
+/// must not pay again.
+#[track_caller]
+pub fn assert_in_use(response: &Response) {
+    assert_try_again(response, "this payment is being used for this request");
+}
+
+/// Asserts that an answer says that nobody knows yet whether the payment was settled.
+#[track_caller]
+pub fn assert_unresolved(response: &Response) {
+    assert_try_again(response, "the outcome of this payment's settlement is not known");
+}
+
+#[track_caller]
+fn assert_try_again(response: &Response, why: &str) {
+    assert_eq!(response.status, 503, "{}", response.text());
+    let error = response.json()["error"].as_str().unwrap().to_owned();
+    assert!(error.starts_with(why) && error.contains("do not pay again"), "{error}");
+    let seconds: u32 = response.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&seconds), "{seconds}");
+    assert_eq!((response.header("payment-required"), response.header("payment-response")), (None, None));
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+}
+
+/// Counts answers to copies of one payment that came at the same time: those that were served.
+/// Every other one says that the payment is in use or, when the delivery was over, that it was used.
+#[track_caller]
+pub fn served_among(responses: &[Response]) -> usize {
+    let (served, others): (Vec<_>, Vec<_>) = responses.iter().partition(|one| one.status == 200);
+    for response in others {
+        if response.status == 503 {
+            assert_in_use(response);
+        } else {
+            assert_refused(response, "duplicate_settlement");
+        }
+    }
+    served.len()
 }

@@ -1,8 +1,14 @@
 //! The contract, and what only a shared database can do wrong.
 
+mod faults;
 #[allow(dead_code, unreachable_pub)]
-#[path = "../../../tests/it/support/postgres.rs"]
+#[path = "../../../../tests/it/support/relay.rs"]
+mod relay;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../../tests/it/support/postgres.rs"]
 mod server;
+mod several;
+mod start;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +17,18 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use sqlx::{Connection as _, PgConnection};
 
-use super::super::contract;
+use alloy_primitives::{B256, U256};
+
+use super::super::{
+    Accounts as _, ClaimToken, Claimed, Ledger, LedgerError, NewClaim, PaymentState, Settlement, contract,
+};
 use super::PostgresLedger;
 use super::database::Limits;
-use crate::clock::SystemClock;
+use crate::clock::{SystemClock, UnixSeconds};
+use crate::scheme::PaymentId;
 use server::Postgres;
+
+const NOW: UnixSeconds = UnixSeconds(1_000);
 
 /// Gateways over one database.
 struct Store {
@@ -57,6 +70,39 @@ impl contract::Store for Store {
     fn takes_several(&self) -> bool {
         true
     }
+}
+
+/// A claim of a payment of its own.
+fn numbered(number: u64) -> NewClaim {
+    let mut new = contract::claim(1);
+    new.id = PaymentId(B256::from(U256::from(number)));
+    new.grant = number;
+    new
+}
+
+async fn claimed(ledger: &PostgresLedger, new: &NewClaim) -> ClaimToken {
+    match ledger.claim(new, NOW).await.unwrap() {
+        Claimed::New(token) => token,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn settled(
+    ledger: &PostgresLedger,
+    token: ClaimToken,
+    deliver: bool,
+) -> Result<super::super::Recorded, LedgerError> {
+    let response = contract::response();
+    let settlement = Settlement { response: &response, deliver, unique_transaction: false };
+    ledger.settled(token, settlement, NOW).await
+}
+
+async fn state(ledger: &PostgresLedger, new: &NewClaim) -> Option<PaymentState> {
+    ledger.get(new.id).await.unwrap().map(|record| record.state)
+}
+
+fn is_unavailable<T>(result: &Result<T, LedgerError>) -> bool {
+    matches!(result, Err(LedgerError::Unavailable(_)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

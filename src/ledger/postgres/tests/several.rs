@@ -1,0 +1,176 @@
+//! Several gateways: their clocks, their pauses, their races.
+
+use sqlx::Row as _;
+
+use super::super::super::contract::Store as _;
+use super::super::super::{DeliveryEnd, PayerLimits, TakenOver};
+use super::server::run;
+use super::*;
+use crate::clock::Clock;
+
+/// A clock that is wrong by so many seconds.
+struct Wrong(i64);
+
+impl Clock for Wrong {
+    fn now(&self) -> UnixSeconds {
+        UnixSeconds(SystemClock.now().0.saturating_add_signed(self.0))
+    }
+}
+
+#[tokio::test]
+async fn gateways_whose_clocks_disagree_keep_one_account_of_time() {
+    let store = Store::new().await;
+    let clocks = [Wrong(0), Wrong(3_600), Wrong(-3_600)].map(Arc::new);
+    let mut ledgers = Vec::new();
+    for clock in &clocks {
+        let ledger = PostgresLedger::with(&store.url, LIMITS, Arc::clone(clock) as _).await.unwrap();
+        ledger.beat(clock.now()).await.unwrap();
+        ledgers.push(ledger);
+    }
+    let truth = SystemClock.now();
+    let is_now = |time: UnixSeconds| time.0.abs_diff(truth.0) < 30;
+    let mut new = numbered(1);
+    new.expires = Some(truth.plus(600));
+    let Ok(Claimed::New(token)) = ledgers[1].claim(&new, clocks[1].now()).await else {
+        panic!("not claimed")
+    };
+    ledgers[1].settling(token, "request", false, clocks[1].now()).await.unwrap();
+    let next = clocks[1].now().plus(100);
+    ledgers[1].unresolved(token, "timeout", "", next, clocks[1].now()).await.unwrap();
+    let record = ledgers[0].get(new.id).await.unwrap().unwrap();
+    assert!(is_now(record.claimed_at) && is_now(UnixSeconds(record.next_try.unwrap().0 - 100)), "{record:?}");
+
+    // One drives it; to nobody else does its time seem to be over.
+    for (ledger, clock) in ledgers.iter().zip(&clocks) {
+        assert_eq!(ledger.due(clock.now(), Duration::from_secs(60), 9).await.unwrap(), vec![], "not due");
+    }
+    run(&store.url, "UPDATE tollgate_payments SET next_try = 0").await;
+    assert_eq!(ledgers[2].due(clocks[2].now(), Duration::from_secs(60), 9).await.unwrap().len(), 1);
+    for (ledger, clock) in ledgers.iter().zip(&clocks) {
+        assert_eq!(ledger.due(clock.now(), Duration::from_secs(60), 9).await.unwrap(), vec![], "driven");
+    }
+    // What could still be settled is not forgotten by one whose clock runs ahead.
+    settled(&ledgers[0], token, false).await.unwrap();
+    assert_eq!(ledgers[1].forget(0, clocks[1].now()).await, Ok(0));
+}
+
+#[tokio::test]
+async fn a_gateway_that_was_paused_finds_its_payments_taken_and_goes_on_with_new_ones() {
+    let store = Store::new().await;
+    let (paused, other) = (store.open().await, store.open().await);
+    let claim = claimed(&paused, &numbered(1)).await;
+    let settling = claimed(&paused, &numbered(2)).await;
+    paused.settling(settling, "request", false, NOW).await.unwrap();
+    let delivering = claimed(&paused, &numbered(3)).await;
+    paused.settling(delivering, "request", false, NOW).await.unwrap();
+    settled(&paused, delivering, true).await.unwrap();
+    let lapse = "UPDATE tollgate_gateways SET seen = now() - interval '1 hour' WHERE id = $1";
+    store.sql(lapse, paused.me.0).await;
+    let taken = other.beat(NOW).await.unwrap();
+    assert_eq!(taken, TakenOver { released: 1, unresolved: 1, broken_off: 1 });
+    let by_other = claimed(&other, &numbered(1)).await;
+
+    assert!(paused.settling(claim, "request", false, NOW).await.is_err(), "it is another's");
+    assert!(paused.release(claim, Some("late"), NOW).await.is_err());
+    assert!(paused.delivered(delivering, DeliveryEnd::Complete, NOW).await.is_err());
+    // The money moved, whoever asked for it.
+    settled(&paused, settling, true).await.unwrap();
+    other.settling(by_other, "request", false, NOW).await.unwrap();
+
+    // What it claims before it has shown that it lives is as good as lost, and not lost for good.
+    claimed(&paused, &numbered(4)).await;
+    assert_eq!(other.beat(NOW).await.unwrap(), TakenOver { released: 1, unresolved: 0, broken_off: 1 });
+    assert_eq!(paused.beat(NOW).await.unwrap(), TakenOver::default());
+    claimed(&paused, &numbered(4)).await;
+    assert_eq!(other.beat(NOW).await.unwrap(), TakenOver::default());
+}
+
+#[tokio::test]
+async fn gateways_that_were_all_cut_off_take_nothing_from_each_other() {
+    let store = Store::new().await;
+    let (first, second) = (store.open().await, store.open().await);
+    claimed(&first, &numbered(1)).await;
+    claimed(&second, &numbered(2)).await;
+    run(&store.url, "UPDATE tollgate_gateways SET seen = now() - interval '1 hour'").await;
+    assert_eq!(first.beat(NOW).await.unwrap(), TakenOver::default());
+    assert_eq!(second.beat(NOW).await.unwrap(), TakenOver::default());
+    // One that stays away is noticed when the other has watched for long enough.
+    let watched = "UPDATE tollgate_gateways SET since = now() - interval '1 hour' WHERE id = $1";
+    store.sql(watched, first.me.0).await;
+    assert_eq!(first.beat(NOW).await.unwrap(), TakenOver::default(), "the other lives");
+    store.kill(second).await;
+    assert_eq!(first.beat(NOW).await.unwrap().released, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_that_race_grant_each_delivery_once() {
+    const PAYMENTS: u64 = 120;
+    let store = Store::new().await;
+    let mut ledgers = Vec::new();
+    for _ in 0..3 {
+        ledgers.push(Arc::new(store.open().await));
+    }
+    // Payers with limits, identifiers shared by pairs of payments: whatever can depend on each other.
+    let presented = |number: u64, grant: u64| {
+        let mut new = numbered(number);
+        new.grant = grant;
+        new.limits = PayerLimits { count: 1_000, sum: None };
+        new.particulars.payer = Some(format!("payer {}", number % 5));
+        new.identifier = Some(B256::from(U256::from(number / 2)));
+        new
+    };
+    let mut tasks = Vec::new();
+    for grant in 0..PAYMENTS * 9 {
+        let ledger = Arc::clone(&ledgers[usize::try_from(grant % 3).unwrap()]);
+        let new = presented(grant % PAYMENTS, grant);
+        tasks.push(tokio::spawn(async move { buy(&ledger, &new).await }));
+    }
+    let (mut bought, mut again) = (0, 0);
+    for task in tasks {
+        match task.await.unwrap() {
+            Bought::Yes => bought += 1,
+            Bought::Again => again += 1,
+            Bought::No => {}
+        }
+    }
+    assert_eq!(bought, PAYMENTS / 2, "one for each identifier");
+    let mut connection = PgConnection::connect(&store.url).await.unwrap();
+    let count = "SELECT count(*) FILTER (WHERE state = 'delivered'), sum(deliveries)::int8, count(owner) \
+                 FROM tollgate_payments";
+    let row = sqlx::query(count).fetch_one(&mut connection).await.unwrap();
+    let [delivered, deliveries, owned] = [0, 1, 2].map(|column| row.get::<i64, _>(column));
+    assert_eq!((delivered, deliveries, owned), (bought.cast_signed(), (bought + again).cast_signed(), 0));
+}
+
+#[derive(Debug)]
+enum Bought {
+    Yes,
+    /// Fetched again under the identifier of what was bought.
+    Again,
+    No,
+}
+
+/// Presents a payment until it has bought something, or cannot any more.
+async fn buy(ledger: &PostgresLedger, new: &NewClaim) -> Bought {
+    loop {
+        match ledger.claim(new, NOW).await.unwrap() {
+            Claimed::New(token) if new.grant % 4 == 0 => {
+                ledger.release(token, (new.grant % 8 == 0).then_some("not today"), NOW).await.unwrap();
+                return Bought::No;
+            }
+            Claimed::New(token) => {
+                ledger.settling(token, "request", false, NOW).await.unwrap();
+                settled(ledger, token, true).await.unwrap();
+                ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
+                return Bought::Yes;
+            }
+            Claimed::Owed { token, .. } => {
+                ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
+                return Bought::Again;
+            }
+            Claimed::Held { state: PaymentState::Delivered, .. } => return Bought::No,
+            Claimed::Held { .. } => tokio::task::yield_now().await,
+            other @ (Claimed::IdentifierUsed | Claimed::PayerLimit) => panic!("{other:?}"),
+        }
+    }
+}
