@@ -37,7 +37,8 @@ fn state() -> impl Strategy<Value = PaymentState> {
 }
 
 fn filter() -> impl Strategy<Value = Filter> {
-    let time = || proptest::option::weighted(0.2, (0_u64..200).prop_map(|seconds| NOW.plus(seconds)));
+    let seconds = || prop_oneof![0_u64..200, 0_u64..100_000];
+    let time = || proptest::option::weighted(0.2, seconds().prop_map(|seconds| NOW.plus(seconds)));
     let route = proptest::option::weighted(0.3, prop_oneof![Just("even".to_owned()), Just("odd".to_owned())]);
     let payer = proptest::option::weighted(0.3, (0_u8..3).prop_map(|payer| name(payer).to_uppercase()));
     (time(), time(), route, payer, proptest::collection::vec(state(), 0..3))
@@ -191,7 +192,9 @@ pub(crate) struct Event {
 
 /// Random lives.
 pub(crate) fn lives() -> impl Strategy<Value = Vec<Event>> {
-    let event = (0_usize..2, 0_u8..6, 0_u64..12, act()).prop_map(|(gateway, payment, pause, act)| Event {
+    // Mostly one after the other, sometimes hours later.
+    let pause = prop_oneof![9 => 0_u64..12, 1 => 3_000_u64..40_000];
+    let event = (0_usize..2, 0_u8..6, pause, act()).prop_map(|(gateway, payment, pause, act)| Event {
         gateway,
         payment,
         pause,

@@ -45,6 +45,19 @@ pub(super) struct Held {
     _lock: File,
 }
 
+impl Held {
+    /// Where its write-ahead log is.
+    pub(super) fn log(&self) -> PathBuf {
+        beside_of(&self.path, "-wal")
+    }
+}
+
+fn beside_of(path: &Path, ending: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(ending);
+    PathBuf::from(name)
+}
+
 impl fmt::Display for Held {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.path.display().fmt(formatter)
@@ -59,6 +72,10 @@ pub(super) fn open(path: &Path) -> Result<(Connection, Held), OpenError> {
     create(&path)?;
     let failed = |fault: Fault| OpenError(format!("the ledger {}: {fault}", path.display()));
     let connection = connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(failed)?;
+    // SQLite opens what it may not write for reading.
+    if connection.is_readonly("main").map_err(|error| failed(error.into()))? {
+        return Err(cannot("write", &path, &ErrorKind::PermissionDenied.into()));
+    }
     let version = match schema::kind(&connection).map_err(failed)? {
         Kind::Empty => 0,
         Kind::Ledger(version) => check_version(&path, version)?,
@@ -174,9 +191,7 @@ fn check_mount(path: &Path) -> Result<(), OpenError> {
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = OsString::from(path);
-    name.push(".lock");
-    let name = PathBuf::from(name);
+    let name = beside_of(path, ".lock");
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)

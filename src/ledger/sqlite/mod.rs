@@ -32,7 +32,7 @@ use super::{
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 use books::{Bookmark, Shelf};
-use checkpoint::Checkpointer;
+use checkpoint::{Checkpointer, Lengths};
 use fault::Fault;
 use pool::Pool;
 use writer::{Done, QUEUE, Work, Writer};
@@ -55,10 +55,14 @@ pub(super) struct SqliteAccounts {
 impl SqliteLedger {
     /// Opens the ledger in the file at `path`, which is created if it is not there.
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, Lengths::default())
+    }
+
+    fn open_with(path: &Path, lengths: Lengths) -> Result<Self, OpenError> {
         let (connection, held) = file::open(path)?;
         let pool = Pool::new(held.path.clone());
         let beside = file::beside(&held).map_err(|fault| OpenError(format!("the ledger {held}: {fault}")))?;
-        let log = Checkpointer::start(beside).map_err(no_thread)?;
+        let log = Checkpointer::start(beside, held.log(), lengths).map_err(no_thread)?;
         let writer = Writer::start(connection, new_id()?, Some((log, held)), QUEUE).map_err(no_thread)?;
         Ok(Self { writer, pool: Some(pool) })
     }

@@ -202,7 +202,7 @@ impl State {
     }
 
     fn transact(&mut self, tasks: &[Task]) -> std::result::Result<Vec<Result<Done>>, Fault> {
-        if let Some(log) = &self.log {
+        if let Some(log) = &mut self.log {
             if log.is_broken() {
                 return Err(Fault::Unsynced);
             }

@@ -6,6 +6,7 @@ mod random;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc as threads;
+use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, U256};
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use super::super::contract::{Store, claim, holds_for, response};
 use super::super::{
     Accounts, ClaimToken, Claimed, Filter, GatewayId, Ledger, LedgerError, NewClaim, PaymentState, Settlement,
 };
+use super::checkpoint::Lengths;
 use super::writer::Work;
 use super::{SqliteAccounts, SqliteLedger};
 use crate::clock::UnixSeconds;
@@ -161,6 +163,22 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_room_makes_it_good_again() 
     claimed(&ledger, &numbered(after)).await;
 }
 
+/// Holds the writer up until it is told to go on; returns when it is held up.
+async fn hold_up(ledger: &Arc<SqliteLedger>) -> (threads::Sender<()>, tokio::task::JoinHandle<()>) {
+    let (go, wait) = threads::channel::<()>();
+    let (started, starts) = tokio::sync::oneshot::channel();
+    let hold = move |_: &rusqlite::Connection| {
+        started.send(()).unwrap();
+        wait.recv().unwrap();
+    };
+    let ledger = Arc::clone(ledger);
+    let held_up = tokio::spawn(async move {
+        ledger.writer.ask(Work::Read(Box::new(hold))).await.unwrap();
+    });
+    starts.await.unwrap();
+    (go, held_up)
+}
+
 #[tokio::test]
 async fn a_batch_that_fails_is_undone_whole() {
     let folder = Folder::new();
@@ -168,14 +186,7 @@ async fn a_batch_that_fails_is_undone_whole() {
     let token = claimed(&ledger, &numbered(0)).await;
     with_writer(&ledger, "PRAGMA max_page_count = 60").await;
     // While the writer is held up, a batch gathers: small steps, and one that does not fit.
-    let (go, wait) = threads::channel::<()>();
-    let held_up = {
-        let ledger = Arc::clone(&ledger);
-        tokio::spawn(async move {
-            let hold = move |_: &rusqlite::Connection| wait.recv().unwrap();
-            ledger.writer.ask(Work::Read(Box::new(hold))).await
-        })
-    };
+    let (go, held_up) = hold_up(&ledger).await;
     let mut steps = tokio::task::JoinSet::new();
     for number in 1..=20 {
         let ledger = Arc::clone(&ledger);
@@ -186,7 +197,7 @@ async fn a_batch_that_fails_is_undone_whole() {
     // The runtime of this test has one thread: every step is in the queue when the others have run.
     tokio::task::yield_now().await;
     go.send(()).unwrap();
-    held_up.await.unwrap().unwrap();
+    held_up.await.unwrap();
     while let Some(result) = steps.join_next().await {
         assert!(is_unavailable(&result.unwrap()));
     }
@@ -203,17 +214,7 @@ async fn a_full_queue_refuses_claims_first_and_nobody_hangs() {
     let writer = super::Writer::start(connection, GatewayId(1), None, 400).unwrap();
     let ledger = Arc::new(SqliteLedger { writer, pool: None });
     let token = claimed(&ledger, &numbered(0)).await;
-    let (go, wait) = threads::channel::<()>();
-    let (started, starts) = tokio::sync::oneshot::channel();
-    let held_up = {
-        let ledger = Arc::clone(&ledger);
-        let hold = move |_: &rusqlite::Connection| {
-            started.send(()).unwrap();
-            wait.recv().unwrap();
-        };
-        tokio::spawn(async move { ledger.writer.ask(Work::Read(Box::new(hold))).await })
-    };
-    starts.await.unwrap();
+    let (go, held_up) = hold_up(&ledger).await;
     let mut claims = tokio::task::JoinSet::new();
     for number in 1..=1_000 {
         let ledger = Arc::clone(&ledger);
@@ -232,7 +233,7 @@ async fn a_full_queue_refuses_claims_first_and_nobody_hangs() {
         async move { ledger.settling(token, "{}", false, NOW).await }
     });
     go.send(()).unwrap();
-    held_up.await.unwrap().unwrap();
+    held_up.await.unwrap();
     settling.await.unwrap().unwrap();
     let mut granted = 0;
     while let Some(result) = claims.join_next().await {
@@ -251,7 +252,7 @@ async fn a_writer_that_ended_makes_every_call_fail_and_none_hang() {
     assert!(is_unavailable(&ledger.claim(&claim(2), NOW).await));
     assert!(is_unavailable(&ledger.settling(token, "{}", false, NOW).await));
     assert!(is_unavailable(&ledger.beat(NOW).await));
-    assert!(is_unavailable(&ledger.due(NOW, std::time::Duration::ZERO, 1).await));
+    assert!(is_unavailable(&ledger.due(NOW, Duration::ZERO, 1).await));
 }
 
 #[tokio::test]
@@ -333,6 +334,52 @@ async fn the_books_can_be_read_beside_a_running_gateway() {
     let books = SqliteAccounts::open(&folder.path()).unwrap();
     assert_eq!(books.list(&Filter::default(), None, 10).await.unwrap().len(), 2);
     folder.open();
+}
+
+fn length(folder: &Folder) -> u64 {
+    folder.0.path().join("tollgate.db-wal").metadata().unwrap().len()
+}
+
+/// How often the log began anew (the checkpoint sequence number of its header,
+/// <https://sqlite.org/fileformat2.html#walformat>).
+fn beginnings(folder: &Folder) -> u32 {
+    let log = std::fs::read(folder.0.path().join("tollgate.db-wal")).unwrap();
+    u32::from_be_bytes(log[12..16].try_into().unwrap())
+}
+
+/// Claims payments until something is so.
+async fn claim_until(ledger: &SqliteLedger, from: u64, is_so: impl Fn() -> bool) -> u64 {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let mut number = from;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{} payments were claimed in vain", number - from);
+        claimed(ledger, &numbered(number)).await;
+        number += 1;
+    }
+    number
+}
+
+#[tokio::test]
+async fn the_log_begins_anew_while_steps_go_on() {
+    let folder = Folder::new();
+    let lengths = Lengths { steps: 50, pages: 200, bytes_max: u64::MAX };
+    let ledger = SqliteLedger::open_with(&folder.path(), lengths).unwrap();
+    let next = claim_until(&ledger, 0, || length(&folder) > 0).await;
+    let first = beginnings(&folder);
+    claim_until(&ledger, next, || beginnings(&folder) > first + 2).await;
+}
+
+#[tokio::test]
+async fn a_log_that_a_reader_held_up_is_cut_when_it_is_gone() {
+    let folder = Folder::new();
+    let lengths = Lengths { steps: 50, pages: i64::MAX, bytes_max: 1024 * 1024 };
+    let ledger = SqliteLedger::open_with(&folder.path(), lengths).unwrap();
+    claimed(&ledger, &numbered(0)).await;
+    let reader = rusqlite::Connection::open(folder.path()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM payments;").unwrap();
+    let next = claim_until(&ledger, 1, || length(&folder) > 3 * 1024 * 1024).await;
+    reader.execute_batch("COMMIT").unwrap();
+    claim_until(&ledger, next, || length(&folder) < 1024 * 1024).await;
 }
 
 #[tokio::test]
