@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::facilitator::serve::{self, Service};
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Onchain, Sandbox};
+use crate::ledger::settings::LedgerUrl;
 use crate::ledger::{self, OpenError};
 use crate::payment::{Chains, Gate, GateParts, OfferBook};
 use crate::policy::FacilitatorId;
@@ -104,13 +105,18 @@ impl Gateway {
             .map_err(StartError::Runtime)?;
         let metrics = Arc::new(Metrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let facilitators = facilitators(config, &clock, &metrics, runtime.handle())?;
+        let every = facilitators(config, &clock, &metrics, runtime.handle())?;
+        let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
+            Failover::group(members.iter().map(|index| Arc::clone(&every[*index])).collect())
+        };
+        let facilitators: Vec<_> = config.facilitator_groups.iter().map(group).collect();
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         runtime.block_on(observe_all(&offers, &facilitators));
         let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators: facilitators.clone(),
+            every,
             chains: chains(config)?,
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
@@ -248,17 +254,15 @@ fn facilitators(
         };
         Ok(Arc::new(Metered::new(inner, Arc::clone(metrics))))
     };
-    let each = config.facilitators.iter().map(build).collect::<Result<Vec<_>, _>>()?;
-    let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
-        Failover::group(members.iter().map(|index| Arc::clone(&each[*index])).collect())
-    };
-    Ok(config.facilitator_groups.iter().map(group).collect())
+    config.facilitators.iter().map(build).collect()
 }
 
 fn chains(config: &Config) -> Result<Chains, StartError> {
+    // A ledger that forgets would take what it delivered itself for somebody else's doing.
+    let remembers = config.ledger.url != LedgerUrl::Memory;
     let chain = |settings: &ChainSettings| -> Result<(Arc<dyn Chain>, bool), StartError> {
         let chain = EvmChain::new(settings).map_err(StartError::Chain)?;
-        Ok((Arc::new(chain), settings.accept_used))
+        Ok((Arc::new(chain), settings.accept_used && remembers))
     };
     Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
 }

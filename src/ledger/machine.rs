@@ -57,10 +57,12 @@ pub(super) fn decide(
         }
         Step::Recant(claim) => Ok((recant(claim, record, beside, moment), Answer::Done)),
         Step::Release { token, reason } => {
+            let record = granted(record, *token);
             let record = held(record, *token, "released", &[PaymentState::Claimed], Some(moment.me))?;
             Ok((release(record, reason.as_deref(), moment.now), Answer::Done))
         }
         Step::Settling { token, request, unique_transaction } => {
+            let record = granted(record, *token);
             let record = held(record, *token, "settling", &[PaymentState::Claimed], Some(moment.me))?;
             let mut record = moved(record, PaymentState::Settling, moment.now);
             record.settling_at = Some(moment.now);
@@ -78,6 +80,10 @@ pub(super) fn decide(
                 PaymentState::Declined,
             ];
             let record = held(record, *token, "settled", &known, None)?;
+            if *unique_transaction && response.transaction.is_empty() {
+                let (id, found) = (token.id, Some(record.state));
+                return Err(LedgerError::WrongState { id, wanted: "settled without a transaction", found });
+            }
             let used = *unique_transaction && beside.transaction_used;
             let deliver = deliver.then_some(token.grant);
             let (change, recorded) = settle(record, response, deliver, used, moment);
@@ -85,21 +91,26 @@ pub(super) fn decide(
         }
         Step::Declined { token, reason } => {
             let from = [PaymentState::Settling, PaymentState::Unresolved];
-            let record = held(record, *token, "declined", &from, None)?;
+            let record = held(granted(record, *token), *token, "declined", &from, None)?;
             Ok((Change::Put(decline(record, reason, moment.now)), Answer::Done))
         }
         Step::Unresolved { token, reason, transaction, next_try } => {
             let from = [PaymentState::Settling, PaymentState::Unresolved];
-            let record = held(record, *token, "unresolved", &from, None)?;
+            let record = held(granted(record, *token), *token, "unresolved", &from, None)?;
             Ok((Change::Put(leave_open(record, reason, transaction, *next_try, moment.now)), Answer::Done))
         }
         Step::Delivered { token, end } => {
-            let mut record = record;
-            record = record.filter(|record| record.grant == token.grant);
+            let record = granted(record, *token);
             let record = held(record, *token, "delivered", &[PaymentState::Settled], Some(moment.me))?;
             Ok((Change::Put(end_delivery(record, *end, moment.now)), Answer::Done))
         }
     }
+}
+
+/// The record, if it is still what this token was granted; the truth about the money alone is
+/// taken from whoever knows it.
+fn granted(record: Option<PaymentRecord>, token: ClaimToken) -> Option<PaymentRecord> {
+    record.filter(|record| record.grant == token.grant)
 }
 
 /// The record, if the token is that of its present attempt, its state is one of `from`, and `owner`

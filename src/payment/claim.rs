@@ -8,7 +8,6 @@ use alloy_primitives::{B256, Keccak256};
 use super::challenge::Resource;
 use super::closing::UnderWay;
 use super::gate::{Admission, Owed, Shared};
-use super::offers::LiveAccept;
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
 use super::settle::Receipt;
@@ -26,8 +25,10 @@ pub(super) struct Purchase<'a> {
 }
 
 /// A payment that was understood.
-pub(super) struct Claim<'a> {
-    pub(super) terms: &'a LiveAccept,
+pub(super) struct Claim {
+    pub(super) facilitator: FacilitatorId,
+    /// Decimal places of the asset.
+    pub(super) decimals: u8,
     pub(super) authorization: Authorization,
     pub(super) identifier: Option<String>,
     pub(super) request: FacilitatorRequest,
@@ -40,9 +41,11 @@ impl Purchase<'_> {
         matches!(*self.method, http::Method::GET | http::Method::HEAD)
     }
 
-    /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET. Host and
-    /// route count, because one URL of the public site may stand for several of the origins'.
-    fn hash(&self, terms: &PaymentRequirements) -> B256 {
+    /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET. The host
+    /// counts, because one URL of the public site may stand for several of the origins'. A payment
+    /// whose signature nobody checked yet must be the very same to the letter.
+    fn hash(&self, terms: &PaymentRequirements, unproven: Option<&FacilitatorRequest>) -> B256 {
+        let payload = unproven.map(|request| serde_json::json!(request.payload).to_string());
         let method = if self.is_repeatable() { "GET" } else { self.method.as_str() };
         let amount = terms.amount.to_string();
         let network = terms.network.as_str();
@@ -50,12 +53,12 @@ impl Purchase<'_> {
             method,
             self.resource.host(),
             self.resource.url(),
-            self.route,
             &terms.scheme,
             network,
             &amount,
             &terms.asset.to_ascii_lowercase(),
             &terms.pay_to.to_ascii_lowercase(),
+            &payload.unwrap_or_default(),
         ])
     }
 }
@@ -75,14 +78,13 @@ impl Shared {
     /// permit or delivery in it is dropped, and what was claimed is given back.
     pub(super) async fn claim(
         self: &Arc<Self>,
-        claim: Claim<'_>,
+        claim: Claim,
         purchase: &Purchase<'_>,
     ) -> Result<Admission, Refusal> {
         let new = self.new_claim(&claim, purchase);
-        let Claim { terms, authorization, request, version, .. } = claim;
+        let Claim { facilitator, authorization, request, version, .. } = claim;
         let under_way = UnderWay::begin(self);
-        let (facilitator, malleable, payer) =
-            (terms.facilitator, authorization.malleable, authorization.payer);
+        let Authorization { malleable, payer, proven, .. } = authorization;
         let task = self.runtime.spawn(async move {
             let shared = under_way.shared();
             let claimed = match shared.ledger.claim(&new, shared.clock.now()).await {
@@ -93,7 +95,7 @@ impl Shared {
                     return Err(error.into());
                 }
             };
-            let holder = Holder { shared, facilitator, version, malleable, payer };
+            let holder = Holder { shared, facilitator, version, malleable, payer, proven };
             holder.answer(claimed, request)
         });
         match task.await {
@@ -105,25 +107,27 @@ impl Shared {
         }
     }
 
-    fn new_claim(&self, claim: &Claim<'_>, purchase: &Purchase<'_>) -> NewClaim {
-        let Claim { terms, authorization, identifier, request, version } = claim;
+    fn new_claim(&self, claim: &Claim, purchase: &Purchase<'_>) -> NewClaim {
+        let Claim { facilitator, decimals, authorization, identifier, request, version } = claim;
         let required = &request.requirements;
-        // An identifier is its payer's own. Who pays must be known for that from the payment itself.
+        let proven = authorization.proven;
+        // Identifiers and limits are their payer's own: nobody else may occupy them by naming that payer.
+        let payer = authorization.payer.as_ref().filter(|_| proven);
         let identifier = identifier
             .as_ref()
-            .zip(authorization.payer.as_ref())
+            .zip(payer)
             .map(|(identifier, payer)| hash_of(&[&payer.to_ascii_lowercase(), purchase.route, identifier]));
         NewClaim {
             id: authorization.id,
             grant: self.grants.fetch_add(1, Ordering::Relaxed),
             expires: authorization.expires,
-            request: purchase.hash(required),
+            request: purchase.hash(required, (!proven).then_some(request)),
             repeatable: purchase.is_repeatable(),
             identifier,
-            limits: self.pledges.in_asset(terms.decimals),
+            limits: self.pledges.in_asset(*decimals),
             redelivery: self.redelivery,
             particulars: Particulars {
-                payer: authorization.payer.clone(),
+                payer: payer.cloned(),
                 network: required.network.clone(),
                 asset: required.asset.clone(),
                 amount: required.amount,
@@ -133,7 +137,7 @@ impl Shared {
                 route: purchase.route.to_owned(),
                 method: purchase.method.as_str().to_owned(),
                 resource: purchase.resource.without_query().to_owned(),
-                facilitator: self.facilitator(terms.facilitator).name().to_owned(),
+                facilitator: self.facilitator(*facilitator).name().to_owned(),
             },
         }
     }
@@ -146,6 +150,7 @@ struct Holder<'a> {
     version: Version,
     malleable: bool,
     payer: Option<String>,
+    proven: bool,
 }
 
 impl Holder<'_> {
@@ -160,6 +165,7 @@ impl Holder<'_> {
                     version: self.version,
                     request: Arc::new(request),
                     malleable: self.malleable,
+                    proven: self.proven,
                     verified: false,
                     handed_over: false,
                 };

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::chains::Chains;
@@ -18,7 +19,7 @@ use crate::facilitator::Facilitator;
 use crate::ledger::settings::Pledges;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, SettleWhen};
-use crate::scheme::{Authorization, Moment, PaymentId};
+use crate::scheme::{self, Authorization, Moment, PaymentId};
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{PaymentPayload, PaymentRequirements, Reason, VerifyResponse, Version};
 
@@ -28,6 +29,8 @@ pub struct GateParts {
     pub offers: Arc<OfferBook>,
     /// Facilitators, by [`FacilitatorId`].
     pub facilitators: Vec<Arc<dyn Facilitator>>,
+    /// Each facilitator on its own: a payment keeps the one it was sent to when lists change.
+    pub every: Vec<Arc<dyn Facilitator>>,
     /// Chains that can be asked.
     pub chains: Chains,
     /// What makes payments single-use and remembers them.
@@ -53,6 +56,7 @@ pub struct Gate(pub(super) Arc<Shared>);
 pub(super) struct Shared {
     pub(super) offers: Arc<OfferBook>,
     pub(super) facilitators: Vec<Arc<dyn Facilitator>>,
+    every: Vec<Arc<dyn Facilitator>>,
     pub(super) chains: Chains,
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
@@ -112,6 +116,7 @@ impl Gate {
         Self(Arc::new(Shared {
             offers: parts.offers,
             facilitators: parts.facilitators,
+            every: parts.every,
             chains: parts.chains,
             ledger: parts.ledger,
             clock: parts.clock,
@@ -121,7 +126,8 @@ impl Gate {
             pledges: parts.pledges,
             redelivery: parts.redelivery,
             under_way: AtomicUsize::new(0),
-            grants: AtomicU64::new(0),
+            // Not from zero, so that no two gateways count alike.
+            grants: AtomicU64::new(getrandom::u64().unwrap_or_default() >> 2),
         }))
     }
 
@@ -168,11 +174,13 @@ impl Gate {
     ) -> Result<Admission, Refusal> {
         let invalid = |reason| Refusal::Invalid { reason, payer: None };
         let payment = PaymentPayload::decode(header.version, header.value).map_err(invalid)?;
-        let terms = offer.accepted_by(&payment).ok_or_else(|| invalid(Reason::NO_MATCH))?;
         // A payment that says what it is for buys nothing else.
         if payment.resource_url().is_some_and(|url| url != purchase.resource.url()) {
             return Err(invalid(Reason::NO_MATCH));
         }
+        let Some(terms) = offer.accepted_by(&payment) else {
+            return self.admit_remembered(&payment, purchase, header.version).await;
+        };
         if !offer.echoes_extensions(&payment) {
             return Err(invalid(Reason::EXTENSION_ECHO_MISMATCH));
         }
@@ -185,7 +193,9 @@ impl Gate {
         {
             return Err(Refusal::Invalid { reason: reason.clone(), payer: authorization.payer });
         }
-        let claim = Claim { terms, authorization, identifier, request, version: header.version };
+        let (facilitator, decimals) = (terms.facilitator, terms.decimals);
+        let claim =
+            Claim { facilitator, decimals, authorization, identifier, request, version: header.version };
         let permit = match self.0.claim(claim, purchase).await? {
             Admission::Paid(permit, _) => permit,
             decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => return Ok(decided),
@@ -200,7 +210,10 @@ impl Gate {
             SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, offer.settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
                 Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), offer.settle)),
-                Err(Refusal::Invalid { reason, .. }) if settle::speaks_of_use(reason.as_str()) => {
+                // Only the payer is owed anything, so it must have been the payer who came.
+                Err(Refusal::Invalid { reason, .. })
+                    if permit.proven && settle::speaks_of_use(reason.as_str()) =>
+                {
                     self.admit_used(permit, reason).await
                 }
                 Err(refusal) => {
@@ -208,6 +221,42 @@ impl Gate {
                     Err(refusal)
                 }
             },
+        }
+    }
+
+    /// A payment for terms that are not offered any more buys nothing new. One that was settled, or may
+    /// have been, keeps what it bought.
+    async fn admit_remembered(
+        &self,
+        payment: &PaymentPayload,
+        purchase: &Purchase<'_>,
+        version: Version,
+    ) -> Result<Admission, Refusal> {
+        let unmatched = || Refusal::Invalid { reason: Reason::NO_MATCH, payer: None };
+        let accepted = payment.accepted().cloned().ok_or_else(unmatched)?;
+        let requirements: PaymentRequirements =
+            serde_json::from_value(accepted.clone().into()).map_err(|_| unmatched())?;
+        let request =
+            FacilitatorRequest::new(version, requirements, &payment.message, &Value::Object(accepted));
+        let Ok(_slot) = self.0.verifications.try_acquire() else {
+            let cause = "too many verifications under way".to_owned();
+            return Err(Refusal::Unavailable { cause, retry_after: RETRY_SOON });
+        };
+        let scheme = scheme::find(&request.scheme, &request.network);
+        let moment = Moment { now: self.0.clock.now(), margin_seconds: self.0.origin_time_seconds };
+        let authorization =
+            scheme.inspect(&request.requirements, &request.payload, moment).map_err(|_| unmatched())?;
+        if !self.is_remembered(authorization.id).await? {
+            return Err(unmatched());
+        }
+        let (facilitator, decimals, identifier) = (FacilitatorId(0), 0, None);
+        let claim = Claim { facilitator, decimals, authorization, identifier, request, version };
+        match self.0.claim(claim, purchase).await? {
+            Admission::Paid(permit, _) => {
+                self.release(permit, "what it was for is not offered any more").await;
+                Err(unmatched())
+            }
+            decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => Ok(decided),
         }
     }
 
@@ -284,6 +333,17 @@ impl From<LedgerError> for Refusal {
 }
 
 impl Shared {
+    /// The facilitator, or list of them, that a payment was sent to. Where the list is no longer
+    /// written so, whoever of it is still configured can be asked, if the network makes a payment
+    /// single-use.
+    pub(super) fn facilitator_named(&self, name: &str, single_use: bool) -> Option<&dyn Facilitator> {
+        let named = |name: &str| {
+            self.facilitators.iter().chain(&self.every).find(|facilitator| facilitator.name() == name)
+        };
+        let members = || name.split('+').filter(|_| single_use).find_map(named);
+        named(name).or_else(members).map(AsRef::as_ref)
+    }
+
     pub(super) fn facilitator(&self, id: FacilitatorId) -> &dyn Facilitator {
         // The configuration gives every offer one of its own facilitators.
         self.facilitators[id.0].as_ref()

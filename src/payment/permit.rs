@@ -24,6 +24,8 @@ pub struct Permit {
     pub(super) request: Arc<FacilitatorRequest>,
     /// Whether the same payment can be written in ways that look like different ones.
     pub(super) malleable: bool,
+    /// Whether the payer's signature was checked here.
+    pub(super) proven: bool,
     /// Whether the facilitator found it good. What was never verified leaves no trace in the ledger.
     pub(super) verified: bool,
     /// Set once somebody else is responsible for the claim.

@@ -153,6 +153,7 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
     let gate = Gate::new(GateParts {
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
+        every: vec![],
         chains: super::Chains::default(),
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),

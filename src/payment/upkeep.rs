@@ -192,11 +192,11 @@ async fn ask_chain(
 }
 
 async fn ask_again(shared: &Shared, payment: &Unresolved, request: &FacilitatorRequest) -> Found {
-    let facilitator = shared.facilitators.iter().find(|one| one.name() == payment.facilitator);
+    let facilitator = shared.facilitator_named(&payment.facilitator, !payment.unique_transaction);
     let Some(facilitator) = facilitator else {
         return Found::Nothing(format!("facilitator {} is not configured any more", payment.facilitator));
     };
-    match ask(facilitator.as_ref(), request).await {
+    match ask(facilitator, request).await {
         SettleOutcome::Settled(response) if payment.unique_transaction && response.transaction.is_empty() => {
             Found::Nothing("settled without naming a transaction".to_owned())
         }

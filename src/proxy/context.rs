@@ -21,6 +21,8 @@ pub struct RequestContext {
     pub(super) outcome: Outcome,
     /// For the log: why a request was refused, or what went wrong.
     pub(super) detail: Option<String>,
+    /// Whether the origin was asked.
+    pub(super) forwarded: bool,
     /// Connection attempts that failed.
     pub(super) connect_failures: u32,
     /// Bytes of the request's body so far, and when the first came, for the minimum rate.

@@ -13,12 +13,13 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{announced_method, complete_preflight, is_success};
-use super::context::{Payment, Plan, RequestContext};
+use super::context::{Payment, Plan, RequestContext, Settled};
 use super::facts::{BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access, arrival};
 use crate::payment::{DeliveryEnd, Resource};
+use crate::policy::SettleWhen;
 use crate::telemetry::Outcome;
 
 /// Connections that are tried for one request.
@@ -36,6 +37,7 @@ impl ProxyHttp for Paywall {
             payment: Payment::None,
             outcome: Outcome::default(),
             detail: None,
+            forwarded: false,
             connect_failures: 0,
             body: None,
             _in_flight: self.in_flight(),
@@ -109,6 +111,7 @@ impl ProxyHttp for Paywall {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
+        ctx.forwarded = true;
         let plan = plan(ctx)?;
         let path = plan.target.path.as_str();
         if plan.target.query.is_empty() {
@@ -300,6 +303,9 @@ impl ProxyHttp for Paywall {
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut RequestContext) {
         let end = match &ctx.payment {
+            Payment::Settled(settled) if is_wasted(error, settled, ctx.forwarded) => {
+                Some(DeliveryEnd::BrokenOff)
+            }
             Payment::Settled(_) => Some(delivery_end(session, error, self.limits.write_timeout).await),
             Payment::None
             | Payment::Admitted(_)
@@ -317,6 +323,13 @@ impl ProxyHttp for Paywall {
             settled.receipt.delivery.end(end);
         }
     }
+}
+
+/// Whether the client left while the origin worked on what was paid in advance. It must not have the
+/// origin work again and again for one payment.
+fn is_wasted(error: Option<&Error>, settled: &Settled, forwarded: bool) -> bool {
+    let left = error.is_some_and(|error| error.esource() == &ErrorSource::Downstream);
+    left && forwarded && settled.when == SettleWhen::BeforeRequest
 }
 
 /// How the delivery of what was paid for ended: complete when the answer was sent to its end and has

@@ -54,10 +54,10 @@ pub(super) struct NotSigner;
 
 /// Checks the signature of an ordinary account. One of another length is a contract wallet's
 /// (EIP-1271, ERC-6492) or compact (ERC-2098), and passes: the facilitator checks it. A 65-byte
-/// signature of somebody else is refused here, so that junk costs no call.
-pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -> Result<(), NotSigner> {
+/// signature of somebody else is refused here, so that junk costs no call. Says whether it was checked.
+pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -> Result<bool, NotSigner> {
     if signature.len() != ECDSA_SIGNATURE_BYTES {
-        return Ok(());
+        return Ok(false);
     }
     let parsed = alloy_primitives::Signature::from_raw(signature).map_err(|_| NotSigner)?;
     // Contracts of the tokens in use refuse the malleable upper half (EIP-2), and a recovery id other
@@ -67,7 +67,7 @@ pub(super) fn check_signature(signature: &Bytes, digest: B256, payer: Address) -
         return Err(NotSigner);
     }
     match parsed.recover_address_from_prehash(&digest) {
-        Ok(signer) if signer == payer => Ok(()),
+        Ok(signer) if signer == payer => Ok(true),
         Ok(_) | Err(_) => Err(NotSigner),
     }
 }

@@ -164,11 +164,13 @@ fn inspect_eip3009(
         terms.chain_id,
         terms.asset,
     );
-    check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
+    let proven =
+        check_signature(&signature, digest, message.from).map_err(|NotSigner| Reason::EVM_SIGNATURE)?;
     let in_time = message.validBefore >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         id: nullifier(b"eip3009", terms.chain_id, terms.asset, message.from, message.nonce),
         payer: Some(message.from.to_checksum(None)),
+        proven,
         expires: Some(saturating_seconds(message.validBefore)),
         malleable: false,
         too_late: (!in_time).then_some(Reason::EVM_VALID_BEFORE),

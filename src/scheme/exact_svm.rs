@@ -56,11 +56,12 @@ impl Scheme for ExactSvm {
             return Err(Reason::SVM_FEE_PAYER);
         }
         transaction.check_signatures()?;
-        let authority = transaction.check_transfer(requirements)?;
+        let (authority, proven) = transaction.check_transfer(requirements)?;
         Ok(Authorization {
             // The message, not the transaction: its fee payer signature is still to come and free to vary.
             id: PaymentId(alloy_primitives::keccak256(transaction.message)),
             payer: authority.map(|account| bs58::encode(account).into_string()),
+            proven,
             expires: Some(moment.now.plus(LIFETIME_SECONDS)),
             malleable: false,
             too_late: None,
@@ -164,7 +165,7 @@ impl<'a> Transaction<'a> {
 
     /// The one `TransferChecked` at top level, against the terms; gives the authority. Smart
     /// wallets transfer in inner instructions that only a simulation shows; those have none.
-    fn check_transfer(&self, terms: &PaymentRequirements) -> Result<Option<&'a Account>, Reason> {
+    fn check_transfer(&self, terms: &PaymentRequirements) -> Result<(Option<&'a Account>, bool), Reason> {
         let is_token = |instruction: &&Instruction<'_>| {
             self.accounts.get(usize::from(instruction.program)).is_some_and(|program| {
                 let program = bs58::encode(program).into_string();
@@ -172,7 +173,7 @@ impl<'a> Transaction<'a> {
             })
         };
         let mut transfers = self.instructions.iter().filter(is_token);
-        let Some(transfer) = transfers.next() else { return Ok(None) };
+        let Some(transfer) = transfers.next() else { return Ok((None, false)) };
         if transfers.next().is_some() || transfer.data.first() != Some(&TRANSFER_CHECKED) {
             return Err(Reason::SVM_TRANSACTION);
         }
@@ -196,8 +197,12 @@ impl<'a> Transaction<'a> {
             return Err(Reason::SVM_FEE_PAYER);
         }
         // A multisig account does not sign itself; its signers stand behind it.
-        let signed = position < self.signers || transfer.accounts.len() > 4;
-        if signed { Ok(Some(authority)) } else { Err(Reason::SVM_SIGNATURE) }
+        let signed = position < self.signers;
+        if signed || transfer.accounts.len() > 4 {
+            Ok((Some(authority), signed))
+        } else {
+            Err(Reason::SVM_SIGNATURE)
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub struct Authorization {
     pub id: PaymentId,
     /// Who pays, in the network's own notation; unknown where only the facilitator can tell.
     pub payer: Option<String>,
+    /// Whether the payer's own signature was checked here. Otherwise anybody may have written down
+    /// somebody else's name.
+    pub proven: bool,
     /// From when on the payment can no longer be settled; `None` when that is not known.
     pub expires: Option<UnixSeconds>,
     /// Whether the same payment can be written in ways that give different identities, because the

@@ -41,6 +41,7 @@ impl Scheme for Opaque {
             id: PaymentId(keccak256(identity.to_string().as_bytes())),
             payer: None,
             expires: Some(moment.now.plus(REMEMBERED_SECONDS)),
+            proven: false,
             malleable: true,
             too_late: None,
         })

@@ -119,13 +119,14 @@ pub(super) fn inspect(
     if terms.is_too_long(message.deadline, moment) {
         return Err(Reason::PERMIT2_DEADLINE);
     }
-    check_signature(&signature, permit_digest(&message, terms.chain_id), from)
+    let proven = check_signature(&signature, permit_digest(&message, terms.chain_id), from)
         .map_err(|NotSigner| Reason::PERMIT2_SIGNATURE)?;
     let in_time = message.deadline >= U256::from(moment.now.plus(moment.margin_seconds).0);
     Ok(Authorization {
         // Permit2 counts nonces per owner, whatever the token.
         id: nullifier(b"permit2", terms.chain_id, PERMIT2, from, B256::from(message.nonce)),
         payer: Some(from.to_checksum(None)),
+        proven,
         expires: Some(saturating_seconds(message.deadline)),
         malleable: false,
         too_late: (!in_time).then_some(Reason::PERMIT2_DEADLINE),

@@ -86,6 +86,40 @@ async fn a_gateway_sells_what_it_settles_itself() {
 }
 
 #[tokio::test]
+async fn a_gateway_killed_while_its_transaction_waits_delivers_that_payment_later_and_pays_for_it_once() {
+    let till = Till::open().await;
+    let origin = Origin::site().await;
+    let config =
+        format!("allow_plaintext_secrets = true\n{}{PAID}{}", base(&origin.url(), "own"), own(&till));
+    let mut gateway = Gateway::with_config(&config).await;
+    let payment = till.payer().await.pay(&get(gateway.address, "/paid/a", &[]).await.required());
+    till.anvil.rpc("evm_setAutomine", json!([false])).await;
+    let fetch = |address, payment: String| async move {
+        get(address, "/paid/a", &[("PAYMENT-SIGNATURE", &payment)]).await
+    };
+    let cut_off = tokio::spawn(fetch(gateway.address, payment.clone()));
+    let sent = till.wait_for_waiting(1).await;
+    gateway.crash().await;
+    assert!(cut_off.await.is_err(), "nothing was delivered");
+    gateway.start_again().await;
+    till.anvil.rpc("evm_setAutomine", json!([true])).await;
+    till.anvil.mine(1).await;
+    let deadline = Instant::now() + client::PATIENCE;
+    let bought = loop {
+        let answer = fetch(gateway.address, payment.clone()).await;
+        if answer.status == 200 {
+            break answer;
+        }
+        assert_eq!(answer.status, 503, "{}", answer.text());
+        assert!(Instant::now() < deadline, "{}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(bought.text(), "content of /paid/a");
+    assert_eq!(bought.decoded("payment-response")["transaction"], sent[0]["hash"]);
+    till.assert_paid_once(sent[0]["hash"].as_str().unwrap()).await;
+}
+
+#[tokio::test]
 async fn a_gateway_warns_when_its_balance_for_gas_is_low() {
     let till = Till::open().await;
     till.anvil.rpc("anvil_setBalance", json!([till.account, "0x38d7ea4c68000"])).await;

@@ -25,9 +25,9 @@ async fn a_client_that_left_while_nobody_knew_is_served_when_it_comes_back() {
     client.write(head).await;
     shop.facilitator.wait_for_settlements(1).await;
     client.reset();
-    shop.gateway.wait_until_held("unresolved", 1.0).await;
+    shop.gateway.wait_until_held("unresolved", 1).await;
     shop.facilitator.recovers();
-    shop.gateway.wait_until_held("unresolved", 0.0).await;
+    shop.gateway.wait_until_held("unresolved", 0).await;
     let served = shop.present_patiently("/paid/a", &payment).await;
     assert_eq!((served.status, served.text().as_str()), (200, "content of /paid/a"));
     shop.gateway.wait_until_idle().await;
@@ -65,9 +65,9 @@ async fn many_payments_of_unknown_outcome_are_all_resolved() {
         assert_unresolved(&shop.present("/paid/a", &payment).await);
         payments.push(payment);
     }
-    assert_eq!(shop.gateway.held("unresolved").await, 30.0);
+    assert_eq!(shop.gateway.held("unresolved").await, 30);
     shop.facilitator.recovers();
-    shop.gateway.wait_until_held("unresolved", 0.0).await;
+    shop.gateway.wait_until_held("unresolved", 0).await;
     for payment in &payments {
         assert_eq!(shop.present("/paid/a", payment).await.status, 200);
     }
@@ -96,7 +96,7 @@ async fn a_facilitator_that_stalls_does_not_keep_the_payments_of_another_waiting
     // It is being driven, and will be for a minute.
     stalling.wait_for_settlements(2).await;
     lose(&other, "/paid/a").await;
-    gateway.wait_until_held("unresolved", 1.0).await;
+    gateway.wait_until_held("unresolved", 1).await;
     assert_eq!(stalling.calls("/settle").len(), 2);
     assert_unresolved(&get(gateway.address, "/stalled/a", &[("PAYMENT-SIGNATURE", &stalled)]).await);
 }
@@ -171,7 +171,7 @@ async fn a_crash_during_settlement_is_found_out_about_and_the_delivery_is_owed()
     case.gateway.start_again().await;
     assert_unresolved(&case.send().await.response().await);
     case.facilitator.recovers();
-    case.gateway.wait_until_held("unresolved", 0.0).await;
+    case.gateway.wait_until_held("unresolved", 0).await;
     case.is_served_once().await;
 }
 
@@ -186,10 +186,10 @@ async fn a_crash_while_nobody_knows_changes_nothing() {
         case.gateway.crash().await;
         case.gateway.start_again().await;
         assert_unresolved(&case.send().await.response().await);
-        assert_eq!(case.gateway.held("unresolved").await, 1.0);
+        assert_eq!(case.gateway.held("unresolved").await, 1);
     }
     case.facilitator.recovers();
-    case.gateway.wait_until_held("unresolved", 0.0).await;
+    case.gateway.wait_until_held("unresolved", 0).await;
     case.is_served_once().await;
 }
 

@@ -75,7 +75,7 @@ async fn so_many_payments_of_one_payer_are_taken_at_a_time_and_no_more() {
         let (mut client, mut exchange) = held.remove(0);
         exchange.answer(status, &[("Connection", "close")], "").await;
         assert_eq!(client.response().await.status, status);
-        stage.gateway.wait_until_held("claimed", held.len() as f64).await;
+        stage.gateway.wait_until_held("claimed", u64::try_from(held.len()).unwrap()).await;
         let client = stage.send(&payer, "/paid/x").await;
         held.push((client, stage.origin.exchange().await));
         stage.is_refused(&payer, "/paid/y").await;
@@ -95,7 +95,7 @@ async fn so_much_money_of_one_payer_is_taken_at_a_time_and_no_more() {
     let (mut client, mut exchange) = held.remove(1);
     exchange.answer(200, &[("Connection", "close")], "").await;
     assert_eq!(client.response().await.status, 200);
-    stage.gateway.wait_until_held("claimed", 2.0).await;
+    stage.gateway.wait_until_held("claimed", 2).await;
     stage.is_refused(&payer, "/dear/c").await;
     let client = stage.send(&payer, "/paid/c").await;
     held.push((client, stage.origin.exchange().await));
@@ -159,7 +159,7 @@ async fn payments_of_unknown_outcome_count_until_it_is_known() {
     // To present one of those again is nothing new.
     assert_unresolved(&shop.present("/paid/a", &lost[0]).await);
     shop.facilitator.recovers();
-    shop.gateway.wait_until_held("unresolved", 0.0).await;
+    shop.gateway.wait_until_held("unresolved", 0).await;
     assert_eq!(shop.present("/paid/a", &fresh().await).await.status, 200);
     for payment in &lost {
         assert_eq!(shop.present("/paid/a", payment).await.status, 200, "what was paid is still owed");

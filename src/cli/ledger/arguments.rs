@@ -57,8 +57,11 @@ pub(super) struct Source {
     /// Configuration of the gateway [default: gateway.toml]
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
-    /// The ledger, instead of the one in the configuration: `sqlite://FILE` or `postgres://…`
-    #[arg(long, value_name = "URL", value_parser = parse_secret)]
+    /// Where the ledger is, when it is not the configuration's.
+    #[arg(
+        long, value_name = "URL", value_parser = parse_secret,
+        help = "The ledger, instead of the one in the configuration: sqlite://FILE or postgres://…"
+    )]
     pub(super) ledger: Option<Secret<String>>,
 }
 

@@ -25,7 +25,7 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 pub(super) enum State {
     /// Nothing was sent.
     Working,
-    /// A transaction may have left.
+    /// A transaction may have left, or the nonce is spent by whom is not known yet.
     Sending,
     /// A node has this transaction.
     Sent(B256),

@@ -13,6 +13,8 @@ use crate::x402::AtomicAmount;
 
 /// How often the balance is looked at while there is work.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// How often when it is used up: it is waited for.
+const LOOK_SOON: Duration = Duration::from_secs(2);
 /// How often the log says that it is low.
 const SAY_AGAIN: Duration = Duration::from_secs(3600);
 /// Gas of an ordinary settlement, and how many of them the balance should be good for.
@@ -35,26 +37,38 @@ pub(super) struct Gas {
 pub(super) struct Seen {
     at: Option<Instant>,
     warned: Option<Instant>,
+    /// Whether it does not even do for one settlement.
+    used_up: bool,
 }
 
 impl Gas {
-    /// Looks at the balance, unless it was looked at a moment ago.
-    pub(super) async fn check(&self) {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.at.is_some_and(|at| at.elapsed() < LOOK_AGAIN) {
-            return;
-        }
+    /// Looks at the balance, unless it was looked at a moment ago. Whether it is used up.
+    pub(super) async fn check(&self) -> bool {
+        let seen = {
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            let every = if seen.used_up { LOOK_SOON } else { LOOK_AGAIN };
+            if seen.at.is_some_and(|at| at.elapsed() < every) {
+                return seen.used_up;
+            }
+            // Nobody else asks meanwhile.
+            seen.at = Some(Instant::now());
+            *seen
+        };
         match tokio::try_join!(self.node.balance(self.account), self.node.market()) {
             Ok((balance, market)) => {
-                let usual = U256::from(market.least()) * U256::from(USUAL_GAS) * U256::from(USUAL_RESERVE);
-                let warned = self.judge(balance, self.low.unwrap_or(usual), seen.warned);
-                let seen = Seen { at: Some(Instant::now()), warned };
-                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = seen;
+                let one = U256::from(market.least()) * U256::from(USUAL_GAS);
+                let warned =
+                    self.judge(balance, self.low.unwrap_or(one * U256::from(USUAL_RESERVE)), seen.warned);
+                let used_up = balance < one;
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                (seen.warned, seen.used_up) = (warned, used_up);
+                used_up
             }
             Err(Down(cause)) => {
                 tracing::debug!(
                     target: TARGET, facilitator = self.facilitator, cause, "the balance for gas is not known"
                 );
+                seen.used_up
             }
         }
     }

@@ -12,10 +12,11 @@
 //! Permit2 needs the proxy on the chain, ERC-6492 Multicall3: the wallet is deployed and the payment
 //! made in one transaction, in which the factory is called by Multicall3 and so with nobody's rights.
 //! Extensions that pay for a payer's approval (`eip2612GasSponsoring`, `erc20ApprovalGasSponsoring`)
-//! and ERC-7710 are not supported. Networks need EIP-1559 fees.
+//! and ERC-7710 are not supported. Networks need EIP-1559 fees; what a rollup charges for data comes on
+//! top of them and has no ceiling here.
 //!
-//! What is sent goes through the [`sequencer`], one for each key; what it means for a payment is
-//! decided in [`settle`]:
+//! What is sent goes through the `sequencer`, one for each key; what it means for a payment is
+//! decided in `settle`:
 //!
 //! - `Settled` needs a successful receipt with the signed transfer in it, and as many blocks as wanted.
 //! - `Declined` was refused before anything was sent, or is a receipt that moved nothing.
@@ -197,6 +198,9 @@ impl Onchain {
         let market = self.desk.node.market().await?;
         if market.offer(self.settings.max_fee).is_none() {
             return Err(too_dear(market, self.settings.max_fee));
+        }
+        if self.gas.check().await {
+            return Err(Down(format!("{} has nothing left for gas", self.desk.account.address)));
         }
         Ok(match self.desk.asker().look(&payment).await? {
             Look::Payable(_) => VerifyResponse::Valid { payer },

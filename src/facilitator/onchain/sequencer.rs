@@ -132,12 +132,10 @@ impl Sequencer {
     /// Sends an order's transaction for the first time.
     async fn place(&mut self, order: Order) {
         let mut problem = "there was no time left to send it".to_owned();
+        let before = order.state.borrow().clone();
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
                 tokio::time::sleep(PAUSE).await;
-            }
-            if Instant::now() >= order.send_before {
-                break;
             }
             let (nonce, fees) = match self.prepare().await {
                 Ok(prepared) => prepared,
@@ -147,7 +145,12 @@ impl Sequencer {
                 Ok(signed) => signed,
                 Err(cause) => return order.end(End::NotSent(cause)),
             };
+            // Said first: whoever gives up waiting now must not think that nothing was sent.
             order.state.send_replace(State::Sending);
+            if Instant::now() >= order.send_before {
+                order.state.send_replace(before);
+                break;
+            }
             let sent = self.node.send(&signed.raw, signed.hash).await;
             match sent {
                 Sent::Accepted | Sent::Unsure(_) => {
@@ -164,6 +167,7 @@ impl Sequencer {
                 }
                 Sent::NotLeft(cause) | Sent::Refused(cause) => {
                     self.next = None;
+                    order.state.send_replace(before);
                     return order.end(End::NotSent(cause));
                 }
                 Sent::NonceUsed | Sent::Conflict => {
@@ -177,7 +181,7 @@ impl Sequencer {
                     self.node.forget_market();
                 }
             }
-            order.state.send_replace(State::Working);
+            order.state.send_replace(before.clone());
         }
         order.end(End::NotSent(problem));
     }
@@ -207,7 +211,7 @@ impl Sequencer {
                 self.collect(head, mined).await;
                 self.mind_the_gap(mined).await;
                 self.send_again().await;
-                self.raise().await;
+                self.raise(mined).await;
                 self.gas.check().await;
             }
             Err(Down(cause)) => {
@@ -297,9 +301,10 @@ impl Sequencer {
     }
 
     /// Raises what is offered by transactions that are in no block for too long.
-    async fn raise(&mut self) {
+    async fn raise(&mut self, mined: u64) {
         let after = self.policy.replace_after;
-        let due = |flight: &Flight| flight.accepted && flight.missing == 0 && flight.since.elapsed() >= after;
+        let due =
+            |flight: &Flight| flight.accepted && flight.nonce >= mined && flight.since.elapsed() >= after;
         let indexes: Vec<usize> =
             (0..self.flights.len()).filter(|index| due(&self.flights[*index])).take(RAISED_AT_ONCE).collect();
         let mut flights = std::mem::take(&mut self.flights);

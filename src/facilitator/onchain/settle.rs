@@ -136,7 +136,7 @@ impl Desk {
     ) -> SettleOutcome {
         let mut sent = false;
         for _ in 0..ATTEMPTS {
-            let order = match self.prepare(payment).await {
+            let order = match self.prepare(payment, state).await {
                 Ok(order) => order,
                 // What was sent before may have moved the money after all.
                 Err(SettleOutcome::Unreachable(unavailable)) if sent => {
@@ -164,11 +164,19 @@ impl Desk {
     }
 
     /// The call that makes a payment and the gas for it, or what came of it without one.
-    async fn prepare(&self, payment: &Payment) -> Result<(Call, u64), SettleOutcome> {
+    async fn prepare(
+        &self,
+        payment: &Payment,
+        state: &watch::Sender<State>,
+    ) -> Result<(Call, u64), SettleOutcome> {
         let look = self.asker().look(payment).await.map_err(|Down(cause)| self.unreachable(&cause))?;
         let in_time = payment.in_time(self.clock.now());
         let call = match (look, in_time) {
-            (Look::Used, _) => return Err(self.reconcile(payment).await),
+            (Look::Used, _) => {
+                // Until it is known by whom, the money may have moved.
+                state.send_replace(State::Sending);
+                return Err(self.reconcile(payment).await);
+            }
             (_, Err(reason)) | (Look::Refused(reason), _) => {
                 return Err(self.declined(payment, &reason, None));
             }

@@ -9,11 +9,15 @@ use super::super::LedgerError;
 /// `SQLITE_IOERR_FSYNC` and `SQLITE_IOERR_DIR_FSYNC` (<https://sqlite.org/rescode.html>).
 const NOT_SYNCED: [i32; 2] = [rusqlite::ffi::SQLITE_IOERR_FSYNC, rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC];
 
+const NOT_KEPT: &str = "the disk failed to keep what was written to it";
+
 /// Why something could not be read or written.
 #[derive(Debug)]
 pub(super) enum Fault {
     /// What SQLite says.
     Sql(rusqlite::Error),
+    /// The disk failed to keep what was written to it some time ago.
+    Unsynced,
     /// A record is not one that was written here.
     Damaged(String),
 }
@@ -29,6 +33,7 @@ impl Fault {
                 matches!(error.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
                     || NOT_SYNCED.contains(&error.extended_code)
             }
+            Self::Unsynced => true,
             Self::Sql(_) | Self::Damaged(_) => false,
         }
     }
@@ -38,6 +43,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let error = match self {
             Self::Damaged(what) => return write!(formatter, "its record is damaged: {what}"),
+            Self::Unsynced => return formatter.write_str(NOT_KEPT),
             Self::Sql(rusqlite::Error::SqliteFailure(error, _)) => error,
             Self::Sql(other) => return other.fmt(formatter),
         };
@@ -50,9 +56,7 @@ impl fmt::Display for Fault {
             }
             ErrorCode::CannotOpen => "the file or one beside it cannot be opened",
             ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => "another program keeps the file locked",
-            ErrorCode::SystemIoFailure if NOT_SYNCED.contains(&error.extended_code) => {
-                "the disk failed to keep what was written to it"
-            }
+            ErrorCode::SystemIoFailure if NOT_SYNCED.contains(&error.extended_code) => NOT_KEPT,
             ErrorCode::SystemIoFailure => "the disk cannot be read or written",
             _ => return error.fmt(formatter),
         };

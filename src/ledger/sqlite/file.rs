@@ -1,6 +1,7 @@
 //! The file a ledger is kept in, and the lock that keeps it to one gateway.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
@@ -19,11 +20,11 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Largest file that is read whole at start to see whether it is sound, in bytes.
 const CHECKED_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
-// cache_size is in KiB when negative; wal_autocheckpoint in pages of 4 KiB.
+// cache_size is in KiB when negative. A thread of its own moves the log into the database.
 const FOR_WRITING: &str = "
 PRAGMA cache_size = -65536;
 PRAGMA temp_store = MEMORY;
-PRAGMA wal_autocheckpoint = 4000;
+PRAGMA wal_autocheckpoint = 0;
 PRAGMA journal_size_limit = 67108864;
 PRAGMA cell_size_check = ON;
 PRAGMA trusted_schema = OFF;
@@ -42,6 +43,12 @@ PRAGMA query_only = ON;
 pub(super) struct Held {
     pub(super) path: PathBuf,
     _lock: File,
+}
+
+impl fmt::Display for Held {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(formatter)
+    }
 }
 
 /// Opens the ledger at `path` for the one gateway that may write to it, and creates it if need be.
@@ -84,6 +91,13 @@ pub(super) fn open_to_read(path: &Path) -> Result<(Connection, PathBuf), OpenErr
         }
         Kind::Foreign => Err(foreign(&path)),
     }
+}
+
+/// Another connection that may write, for the process that holds the file.
+pub(super) fn beside(held: &Held) -> Result<Connection, Fault> {
+    let connection = connect(&held.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    connection.execute_batch(FOR_WRITING)?;
+    Ok(connection)
 }
 
 /// A connection that only reads.

@@ -6,6 +6,7 @@
 //! (<https://sqlite.org/pragma.html#pragma_synchronous>).
 
 mod books;
+mod checkpoint;
 mod fault;
 mod file;
 mod mount;
@@ -31,9 +32,10 @@ use super::{
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 use books::{Bookmark, Shelf};
+use checkpoint::Checkpointer;
 use fault::Fault;
 use pool::Pool;
-use writer::{Done, Work, Writer};
+use writer::{Done, QUEUE, Work, Writer};
 
 /// Payments forgotten in one transaction: few, so that claims do not wait for it.
 const FORGOTTEN_AT_ONCE: u32 = 100;
@@ -55,14 +57,16 @@ impl SqliteLedger {
     pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let (connection, held) = file::open(path)?;
         let pool = Pool::new(held.path.clone());
-        let writer = Writer::start(connection, new_id()?, Some(held)).map_err(no_thread)?;
+        let beside = file::beside(&held).map_err(|fault| OpenError(format!("the ledger {held}: {fault}")))?;
+        let log = Checkpointer::start(beside).map_err(no_thread)?;
+        let writer = Writer::start(connection, new_id()?, Some((log, held)), QUEUE).map_err(no_thread)?;
         Ok(Self { writer, pool: Some(pool) })
     }
 
     /// A ledger that is forgotten with the process.
     pub(super) fn in_memory() -> Result<Self, OpenError> {
         let connection = file::in_memory().map_err(|fault| OpenError(fault.to_string()))?;
-        let writer = Writer::start(connection, new_id()?, None).map_err(no_thread)?;
+        let writer = Writer::start(connection, new_id()?, None, QUEUE).map_err(no_thread)?;
         Ok(Self { writer, pool: None })
     }
 

@@ -21,14 +21,21 @@ pub(super) const COLUMNS: &str = "id, attempt, payer, network, asset, amount, pa
 /// How many they are.
 const COLUMN_COUNT: usize = 35;
 
-static SELECT: LazyLock<String> = LazyLock::new(|| format!("SELECT {COLUMNS} FROM payments WHERE id = ?1"));
+static SELECT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS} FROM payments INDEXED BY by_id WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1"
+    )
+});
 static INSERT: LazyLock<String> = LazyLock::new(|| {
     let values: Vec<String> = (1..=COLUMN_COUNT).map(|number| format!("?{number}")).collect();
     format!("INSERT INTO payments ({COLUMNS}) VALUES ({})", values.join(", "))
 });
-const UPDATE: &str = "UPDATE payments SET state = ?3, unique_transaction = ?4, response = ?5, transaction_id = ?6, \
+const UPDATE: &str = "UPDATE payments INDEXED BY by_id SET state = ?3, unique_transaction = ?4, response = ?5, transaction_id = ?6, \
     reason = ?7, deliveries = ?8, owner = ?9, grant_number = ?10, tries = ?11, tried_at = ?12, next_try = ?13, \
-    settling_at = ?14, settled_at = ?15, delivered_at = ?16, changed_at = ?17 WHERE id = ?1 AND attempt = ?2";
+    settling_at = ?14, settled_at = ?15, delivered_at = ?16, changed_at = ?17 \
+    WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1 AND attempt = ?2";
+const DELETE: &str =
+    "DELETE FROM payments INDEXED BY by_id WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1";
 
 /// What there was before a step, as far as writing its record depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -116,7 +123,7 @@ pub(super) fn put(
 /// Removes a record.
 pub(super) fn delete(connection: &Connection, id: PaymentId) -> Result<(), Fault> {
     let id = id.0.as_slice();
-    connection.prepare_cached("DELETE FROM payments WHERE id = ?1")?.execute(params![id])?;
+    connection.prepare_cached(DELETE)?.execute(params![id])?;
     connection.prepare_cached("DELETE FROM requests WHERE id = ?1")?.execute(params![id])?;
     Ok(())
 }

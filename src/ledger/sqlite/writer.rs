@@ -13,7 +13,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::super::machine::Moment;
 use super::super::step::{Answer, Step};
-use super::super::{GatewayId, LedgerError, TakenOver, Unresolved};
+use super::super::{Claimed, GatewayId, LedgerError, TakenOver, Unresolved};
+use super::checkpoint::Checkpointer;
 use super::fault::Fault;
 use super::file::Held;
 use super::steps;
@@ -21,9 +22,9 @@ use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
 /// Steps that may wait.
-const QUEUE: usize = 16_384;
-/// Of these, those that new claims leave to payments under way.
-const KEPT_FREE: usize = QUEUE / 4;
+pub(super) const QUEUE: usize = 16_384;
+/// The part of the queue that new claims leave to payments under way: one in so many.
+const KEPT_FREE: usize = 4;
 /// Steps written in one transaction.
 const BATCH_MAX: usize = 512;
 /// How long a step may take.
@@ -71,11 +72,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread; the file is this process's until it has ended.
-    pub(super) fn start(connection: Connection, me: GatewayId, held: Option<Held>) -> io::Result<Self> {
-        let (queue, tasks) = mpsc::channel(QUEUE);
+    /// Starts the thread, for which at most `queue` steps may wait; the file is this process's until
+    /// it has ended.
+    pub(super) fn start(
+        connection: Connection,
+        me: GatewayId,
+        file: Option<(Checkpointer, Held)>,
+        queue: usize,
+    ) -> io::Result<Self> {
+        let (queue, tasks) = mpsc::channel(queue);
+        let (log, held) = file.unzip();
         let mut state =
-            State { connection, me, durable: None, taken_over: false, broken: None, failing: false };
+            State { log, connection, me, durable: None, taken_over: false, broken: None, failing: false };
         let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || {
             state.run(tasks);
             // The database is closed before somebody else may open it.
@@ -89,7 +97,9 @@ impl Writer {
     pub(super) async fn ask(&self, work: Work) -> Result<Done> {
         let unavailable = |cause: &str| LedgerError::Unavailable(cause.to_owned());
         let queue = self.queue.as_ref().ok_or_else(|| unavailable("its writer has ended"))?;
-        if matches!(work, Work::Step(Step::Claim(_), _)) && queue.capacity() < KEPT_FREE {
+        if matches!(work, Work::Step(Step::Claim(_), _))
+            && queue.capacity() < queue.max_capacity() / KEPT_FREE
+        {
             return Err(unavailable("too many payments wait to be written"));
         }
         let (reply, answer) = oneshot::channel();
@@ -118,6 +128,8 @@ impl Drop for Writer {
 
 /// What belongs to the thread.
 struct State {
+    /// For a ledger in a file; before the connection, because it ends first.
+    log: Option<Checkpointer>,
     connection: Connection,
     me: GatewayId,
     /// Whether commits are made durable at present; `None`: not known.
@@ -177,6 +189,9 @@ impl State {
         }
         match self.transact(tasks) {
             Ok(answers) => {
+                if let Some(log) = &mut self.log {
+                    log.committed(tasks.len());
+                }
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the ledger can be written again");
                 }
@@ -187,8 +202,29 @@ impl State {
     }
 
     fn transact(&mut self, tasks: &[Task]) -> std::result::Result<Vec<Result<Done>>, Fault> {
+        if let Some(log) = &self.log {
+            if log.is_broken() {
+                return Err(Fault::Unsynced);
+            }
+            log.finish(&self.connection)?;
+        }
         let is_durable = |task: &Task| matches!(&task.work, Work::Step(step, _) if step.is_durable());
-        self.set_durable(tasks.iter().any(is_durable))?;
+        let durable = tasks.iter().any(is_durable);
+        match self.transact_as(tasks, durable)? {
+            Some(answers) => Ok(answers),
+            // How durable a commit is must be chosen before it is known what it grants.
+            None => Ok(self.transact_as(tasks, true)?.unwrap_or_default()),
+        }
+    }
+
+    /// `None`: rolled back, because a delivery was granted that must not be granted again after a loss
+    /// of power, and the commit was not to be durable.
+    fn transact_as(
+        &mut self,
+        tasks: &[Task],
+        durable: bool,
+    ) -> std::result::Result<Option<Vec<Result<Done>>>, Fault> {
+        self.set_durable(durable)?;
         let mut taken_over = self.taken_over;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut answers = Vec::with_capacity(tasks.len());
@@ -211,9 +247,15 @@ impl State {
                 Work::Read(_) => Ok(Done::Read),
             });
         }
+        let is_owed =
+            |answer: &Result<Done>| matches!(answer, Ok(Done::Answer(Answer::Claimed(Claimed::Owed { .. }))));
+        if !durable && answers.iter().any(is_owed) {
+            transaction.rollback()?;
+            return Ok(None);
+        }
         transaction.commit()?;
         self.taken_over = taken_over;
-        Ok(answers)
+        Ok(Some(answers))
     }
 
     /// Chooses whether commits wait for the disk (<https://sqlite.org/pragma.html#pragma_synchronous>).

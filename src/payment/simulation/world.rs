@@ -162,6 +162,7 @@ impl World {
         let gate = Gate::new(GateParts {
             offers,
             facilitators: vec![Arc::clone(&edge) as _],
+            every: vec![],
             chains: Chains::new(vec![(Arc::clone(&edge) as _, true)]),
             ledger: Arc::clone(&edge) as _,
             clock: edge,

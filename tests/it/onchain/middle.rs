@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
@@ -24,6 +25,8 @@ pub enum Way {
     Answer(Value),
     /// It reaches the node and the answer comes back, and then nobody is there any more.
     Last,
+    /// It takes its time.
+    Slow(Duration),
     /// Nothing ever comes back.
     Hang,
 }
@@ -114,7 +117,10 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let question: Value = serde_json::from_slice(&request.body).unwrap();
         let method = question["method"].as_str().unwrap().to_owned();
         let way = (shared.rule.lock().unwrap())(&method, &question["params"]);
-        let reaches = matches!(way, Way::Pass | Way::LoseAnswer | Way::Last);
+        if let Way::Slow(time) = way {
+            tokio::time::sleep(time).await;
+        }
+        let reaches = matches!(way, Way::Pass | Way::LoseAnswer | Way::Last | Way::Slow(_));
         let answer = if reaches { shared.pass(&question).await } else { Value::Null };
         // What was counted has happened.
         shared.asked.lock().unwrap().push(method);
@@ -122,7 +128,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
             shared.stop_listening().await;
         }
         let answer = match way {
-            Way::Pass | Way::Last => answer,
+            Way::Pass | Way::Last | Way::Slow(_) => answer,
             Way::Lose | Way::LoseAnswer => return,
             Way::Error(code, message) => {
                 json!({"jsonrpc": "2.0", "id": question["id"], "error": {"code": code, "message": message}})

@@ -125,6 +125,8 @@ async fn without_balance_for_gas_nothing_is_sent_and_the_metric_shows_it() {
     let request = till.request().await;
     till.anvil.rpc("anvil_setBalance", json!([till.account, "0x10"])).await;
     let own = till.facilitator();
+    let unavailable = own.verify(&request).await.unwrap_err();
+    assert!(unavailable.cause.contains("nothing left for gas"), "{unavailable}");
     match own.settle(&request).await {
         SettleOutcome::Unreachable(unavailable) => {
             assert!(unavailable.cause.to_lowercase().contains("insufficient funds"), "{unavailable}");

@@ -21,10 +21,15 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
+        Self::with(Duration::from_secs(2)).await
+    }
+
+    /// One question to the node may take half of the time of a verification.
+    async fn with(verify_timeout: Duration) -> Self {
         let till = Till::open().await;
         let middle = Middle::before(&till.anvil.url).await;
         let settings = OnchainSettings {
-            verify_timeout: Duration::from_secs(2),
+            verify_timeout,
             settle_timeout: Duration::from_secs(3),
             ..till.settings_at(&middle.url())
         };
@@ -94,6 +99,25 @@ async fn a_transaction_that_never_left_was_not_sent() {
     scene.middle.go_on().await;
     let transaction = settled(scene.settle().await).transaction;
     scene.till.assert_paid_once(&transaction).await;
+}
+
+#[tokio::test]
+async fn what_was_given_up_is_not_sent_any_more_however_slow_the_node_is() {
+    let scene = Scene::with(Duration::from_secs(4)).await;
+    scene.middle.rule(|method, _| match method {
+        "eth_getCode" | "eth_estimateGas" | "eth_getTransactionCount" => {
+            Way::Slow(Duration::from_millis(1200))
+        }
+        "eth_sendRawTransaction" => Way::Lose,
+        _ => Way::Pass,
+    });
+    // Nobody waits any more when the last question is answered.
+    assert_unreachable(scene.settle().await);
+    // Whoever asks again waits for the end of what was begun.
+    assert_unreachable(scene.settle().await);
+    assert_eq!(scene.middle.asked("eth_sendRawTransaction"), 0);
+    scene.middle.rule(|_, _| Way::Pass);
+    settled(scene.settle().await);
 }
 
 #[tokio::test]

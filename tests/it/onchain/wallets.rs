@@ -11,7 +11,8 @@ use tollgate::x402::types::FacilitatorRequest;
 use tollgate::x402::{PaymentRequirements, VerifyResponse};
 
 use super::till::{
-    PAYEE, PRICE, Till, assert_refused, authorization, digest, now, request_with, settled, terms, v2,
+    PAYEE, PRICE, Till, assert_refused, authorization, digest, now, request_of, request_with, settled, terms,
+    v2,
 };
 use crate::support::Payer;
 use crate::support::anvil::{CHAIN_ID, Contracts, EXACT_PROXY, MULTICALL, PERMIT2, SOMEBODY, TOKEN};
@@ -65,7 +66,7 @@ impl Modular {
     fn sign_wrapped(&self, digest: B256) -> Bytes {
         let deployment = Factory::deployCall { owner: self.owner.address() }.abi_encode().into();
         let wrapped = Wrapped { factory: FACTORY, deployment, signature: self.sign(digest) };
-        [wrapped.abi_encode_params(), vec![0x64, 0x92].repeat(16)].concat().into()
+        [wrapped.abi_encode_params(), [0x64, 0x92].repeat(16)].concat().into()
     }
 }
 
@@ -90,6 +91,35 @@ async fn a_contract_wallet_pays_with_its_owners_signature() {
     let request = signed(&message, &owner.sign(digest(&message)).parse().unwrap());
     let valid = VerifyResponse::Valid { payer: Some(wallet.to_string()) };
     assert_eq!(own.verify(&request).await.unwrap(), valid);
+    let response = settled(own.settle(&request).await);
+    till.assert_paid_once(&response.transaction).await;
+}
+
+#[tokio::test]
+async fn a_delegated_account_pays_with_its_own_signature_if_its_code_agrees() {
+    let till = Till::open().await;
+    let own = till.facilitator();
+    let code = Address::repeat_byte(0x77);
+    till.anvil.place("TestWallet", code).await;
+    // EIP-7702: what the account does is in the contract, who owns it in the account.
+    let delegated = |owner: Address| {
+        let (till, payer) = (&till, Payer::new());
+        async move {
+            let designator = Bytes::from([&[0xef, 0x01, 0x00], code.as_slice()].concat());
+            till.anvil.mint(payer.address(), PRICE).await;
+            till.anvil.rpc("anvil_setCode", json!([payer.address(), designator])).await;
+            let owner = if owner.is_zero() { payer.address() } else { owner };
+            let slot = json!([payer.address(), B256::ZERO, owner.into_word()]);
+            till.anvil.rpc("anvil_setStorageAt", slot).await;
+            payer
+        }
+    };
+    let payer = delegated(Address::repeat_byte(1)).await;
+    let refused = request_of(&payer, &authorization(payer.address()));
+    assert_refused(&till, &*own, &refused, "invalid_exact_evm_signature").await;
+    let payer = delegated(Address::ZERO).await;
+    let request = request_of(&payer, &authorization(payer.address()));
+    assert!(matches!(own.verify(&request).await, Ok(VerifyResponse::Valid { .. })));
     let response = settled(own.settle(&request).await);
     till.assert_paid_once(&response.transaction).await;
 }
@@ -143,7 +173,7 @@ async fn a_signature_that_says_how_to_steal_from_the_key_steals_nothing() {
     let theft = Contracts::transferCall { to: thief, value: U256::from(5 * PRICE) }.abi_encode();
     let wrapped =
         Wrapped { factory: TOKEN, deployment: theft.into(), signature: wallet.sign(digest(&message)) };
-    let signature: Bytes = [wrapped.abi_encode_params(), vec![0x64, 0x92].repeat(16)].concat().into();
+    let signature: Bytes = [wrapped.abi_encode_params(), [0x64, 0x92].repeat(16)].concat().into();
     let _ = own.settle(&signed(&message, &signature)).await;
     assert_eq!(till.anvil.balance_of(thief).await, U256::ZERO);
     assert_eq!(till.anvil.balance_of(till.account).await, U256::from(5 * PRICE));

@@ -123,15 +123,16 @@ impl Gateway {
         client::get(self.admin, "/metrics", &[]).await.text()
     }
 
-    /// The value of a metric, given with its labels as it is written; `None`: it is not there.
-    pub async fn metric(&self, name: &str) -> Option<f64> {
+    /// The value of a metric that is a whole number, given with its labels as it is written; `None`: it
+    /// is not there.
+    pub async fn metric(&self, name: &str) -> Option<u64> {
         let page = self.metrics().await;
         let line = page.lines().find(|line| line.rsplit_once(' ').is_some_and(|(found, _)| found == name));
         line.map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
     }
 
     /// Waits until a metric has a value.
-    pub async fn wait_for_metric(&self, name: &str, value: f64) {
+    pub async fn wait_for_metric(&self, name: &str, value: u64) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let found = self.metric(name).await;
@@ -144,21 +145,21 @@ impl Gateway {
     }
 
     /// Payments in a state, as the ledger counts them: `claimed`, `settling` or `unresolved`.
-    pub async fn held(&self, state: &str) -> f64 {
+    pub async fn held(&self, state: &str) -> u64 {
         let name = format!("tollgate_payments_held{{state=\"{state}\"}}");
         self.metric(&name).await.unwrap_or_else(|| panic!("no metric {name}"))
     }
 
     /// Waits until so many payments are in a state.
-    pub async fn wait_until_held(&self, state: &str, count: f64) {
+    pub async fn wait_until_held(&self, state: &str, count: u64) {
         self.wait_for_metric(&format!("tollgate_payments_held{{state=\"{state}\"}}"), count).await;
     }
 
     /// Waits until every request is over, and then until the ledger knows how it ended: what was
     /// delivered counts as delivered from then on.
     pub async fn wait_until_idle(&self) {
-        self.wait_for_metric("tollgate_requests_in_flight", 0.0).await;
-        self.wait_for_metric("tollgate_settlements_in_flight", 0.0).await;
+        self.wait_for_metric("tollgate_requests_in_flight", 0).await;
+        self.wait_for_metric("tollgate_settlements_in_flight", 0).await;
     }
 
     /// Tells it to stop, as service managers do.

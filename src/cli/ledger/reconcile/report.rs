@@ -195,7 +195,7 @@ fn unresolved(looked: &Looked) -> (&'static str, String) {
             let by = transaction.as_ref().map(|hash| format!(" by transaction {hash}")).unwrap_or_default();
             (
                 "unresolved_spent",
-                format!("unresolved; its nonce was spent otherwise{by}, so it never settles"),
+                format!("unresolved; its nonce is spent{by} without having paid for it, so it never settles"),
             )
         }
         Looked::Found(OnChain::Expired) => {
