@@ -128,6 +128,7 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     only_what_can_no_longer_be_settled_is_forgotten(&new().await).await;
     books::the_books_can_be_searched_and_paged(&new().await).await;
     books::what_is_held_is_counted(&new().await).await;
+    books::notices_are_seen_by_whoever_shares_the_ledger_while_they_are_up(&new().await).await;
 }
 
 async fn one_of_many_concurrent_claims_wins<S: Store>(store: &S) {

@@ -16,6 +16,7 @@ mod step;
 
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use crate::clock::UnixSeconds;
@@ -76,6 +77,17 @@ pub struct Counts {
     pub unresolved: u64,
     /// When settlement of the oldest of those was asked for.
     pub oldest_unresolved: Option<UnixSeconds>,
+}
+
+/// What one gateway lets the others know for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What it is about; what is put up again replaces what was there.
+    pub key: B256,
+    /// What it says.
+    pub text: String,
+    /// How long it stays up, from now on.
+    pub lifetime: Duration,
 }
 
 /// Which payments are meant.
@@ -266,4 +278,22 @@ pub trait Ledger: Accounts {
     /// # Errors
     /// [`LedgerError::Unavailable`].
     async fn counts(&self) -> Result<Counts, LedgerError>;
+
+    /// Puts up notices for the gateways that share the ledger, or leaves them up for longer. They see
+    /// them when it returns. Where there can be no others, there is nothing to do.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        let _ = notices;
+        Ok(())
+    }
+
+    /// Every notice that is up, no matter who put it up.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        Ok(Vec::new())
+    }
 }

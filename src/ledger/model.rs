@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::machine::{self, Beside, Change, Moment};
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, PaymentRecord, PaymentState, TakenOver, Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, TakenOver,
+    Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -27,6 +29,7 @@ struct Shared {
     records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
     gone: HashSet<i64>,
+    notices: BTreeMap<B256, Notice>,
     /// What every call says while it is set.
     broken: Option<String>,
 }
@@ -247,6 +250,20 @@ impl Steps for ModelLedger {
             }
         }
         Ok(counts)
+    }
+
+    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        let mut shared = self.usable()?;
+        for notice in notices.iter().filter(|notice| !notice.lifetime.is_zero()) {
+            let before = shared.notices.get(&notice.key).map_or(Duration::ZERO, |before| before.lifetime);
+            let lifetime = notice.lifetime.max(before);
+            shared.notices.insert(notice.key, Notice { lifetime, ..notice.clone() });
+        }
+        Ok(())
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        Ok(self.usable()?.notices.values().cloned().collect())
     }
 }
 

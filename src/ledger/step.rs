@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Recorded, Settlement,
-    TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Notice, Recorded,
+    Settlement, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -74,6 +74,14 @@ pub(super) trait Steps: Accounts {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError>;
     async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError>;
     async fn counts(&self) -> Result<Counts, LedgerError>;
+    /// Where there is nobody else to read notices, there is nothing to do.
+    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        let _ = notices;
+        Ok(())
+    }
+    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        Ok(Vec::new())
+    }
 }
 
 /// An answer of another kind than its step's is a mistake of the implementation; nothing is granted.
@@ -172,5 +180,13 @@ impl<T: Steps> Ledger for T {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         Steps::counts(self).await
+    }
+
+    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        Steps::put_up(self, notices).await
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        Steps::notices(self).await
     }
 }

@@ -8,11 +8,12 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::super::machine::{self, Moment};
 use super::super::{
-    Counts, EXPIRY_GRACE_SECONDS, Filter, GatewayId, LedgerError, PaymentRecord, PaymentState, TakenOver,
-    Unresolved,
+    Counts, EXPIRY_GRACE_SECONDS, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState,
+    TakenOver, Unresolved,
 };
 use super::database::Connection;
 use super::lines::Lines;
+use super::notices;
 use super::rows::{self, columns, seconds};
 use super::trouble::Trouble;
 use crate::clock::UnixSeconds;
@@ -21,7 +22,7 @@ use crate::scheme::PaymentId;
 /// Payments taken over, or forgotten, in one transaction.
 const CHUNK: i64 = 500;
 
-const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
 
 /// One gateway's view of the books.
 #[derive(Debug)]
@@ -98,6 +99,21 @@ impl Books {
         Ok(taken)
     }
 
+    pub(super) async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        if notices.is_empty() {
+            return Ok(());
+        }
+        let limit = self.limits().work + self.limits().commit;
+        let notices: Arc<[Notice]> = notices.into();
+        self.lines
+            .run(limit, move |connection| Box::pin(notices::put_up(connection, Arc::clone(&notices))))
+            .await
+    }
+
+    pub(super) async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.lines.run(self.limits().work, |connection| Box::pin(notices::read(connection))).await
+    }
+
     pub(super) async fn due(
         &self,
         now: UnixSeconds,
@@ -171,7 +187,7 @@ async fn pulse(connection: &mut Connection, me: GatewayId, lease: Duration) -> R
     Ok(pulse)
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 

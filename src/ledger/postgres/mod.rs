@@ -11,6 +11,7 @@
 mod database;
 mod gateways;
 mod lines;
+mod notices;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use tokio::time::{Instant, timeout};
 
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, OpenError, PaymentRecord, TakenOver, Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, OpenError, PaymentRecord, TakenOver, Unresolved,
 };
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::scheme::PaymentId;
@@ -173,6 +174,14 @@ impl Steps for PostgresLedger {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.books.counts().await
+    }
+
+    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+        self.books.put_up(notices).await
+    }
+
+    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
+        self.books.notices().await
     }
 }
 

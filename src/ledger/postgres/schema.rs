@@ -66,6 +66,12 @@ CREATE TABLE tollgate_gateways (
     seen timestamptz NOT NULL
 );
 COMMENT ON TABLE tollgate_gateways IS 'Gateways that use this ledger, and when they last showed that they are alive';
+CREATE TABLE tollgate_notices (
+    key bytea PRIMARY KEY,
+    text text NOT NULL,
+    until timestamptz NOT NULL
+);
+COMMENT ON TABLE tollgate_notices IS 'What gateways let each other know for a while';
 "];
 
 /// The version this gateway works with.
