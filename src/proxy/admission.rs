@@ -7,12 +7,12 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
-use super::Paywall;
 use super::context::{Payment, Plan, RequestContext, Settled};
 use super::facts::{self, BadRequest, Target};
 use super::headers;
 use super::respond::{ALLOWED, Refused};
 use super::service::plan;
+use super::{Paywall, arrival};
 use crate::payment::{Admission, Owed, Permit, Refusal};
 use crate::policy::{Decision, Route, RouteFacts, SettleWhen};
 use crate::telemetry::Outcome;
@@ -120,6 +120,10 @@ impl Paywall {
         match settle {
             SettleWhen::BeforeResponse => ctx.payment = Payment::Admitted(permit),
             SettleWhen::BeforeRequest => {
+                if let Err(gone) = arrival::still_there(session) {
+                    ctx.payment = Payment::Admitted(permit);
+                    return Err(gone);
+                }
                 let version = permit.version();
                 match self.settle(&plan.route, permit, settle).await {
                     Ok(settled) => ctx.payment = Payment::Settled(Box::new(settled)),

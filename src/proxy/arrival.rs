@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use pingora::protocols::SocketDigest;
 use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
 
 /// States of a connection (`TCP_INFO` of Linux; RFC 9293 §3.3.2).
 const ESTABLISHED: u8 = 1;
@@ -19,11 +20,19 @@ const UNKNOWN: u8 = 0;
 const LOOK_FIRST: Duration = Duration::from_millis(1);
 const LOOK_LAST: Duration = Duration::from_millis(50);
 
-/// Whether the client has closed its connection, or lost it. One that has closed its side only counts
-/// as gone, too, as it does while the origin is being asked.
-pub(super) fn has_left(session: &Session) -> bool {
+/// Nothing to do, if the client is still there. One that has closed its side only counts as gone, too,
+/// as it does while the origin is being asked.
+///
+/// # Errors
+/// The client has closed its connection, or lost it.
+pub(super) fn still_there(session: &Session) -> pingora::Result<()> {
     let info = socket(session).and_then(SocketDigest::tcp_info);
-    info.is_some_and(|info| !matches!(info.tcpi_state, UNKNOWN | ESTABLISHED))
+    match info {
+        Some(info) if !matches!(info.tcpi_state, UNKNOWN | ESTABLISHED) => {
+            Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down())
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Waits until the client's system has confirmed everything that was written to its connection; false

@@ -179,6 +179,9 @@ impl ProxyHttp for Paywall {
         if preflight {
             return complete_preflight(response);
         }
+        if let Payment::Admitted(_) = &ctx.payment {
+            arrival::still_there(session)?;
+        }
         self.settle_for(response, ctx).await?;
         if !ctx.payment.allows_delivery() {
             // Cannot happen; if it does, nothing is given away.
@@ -187,10 +190,9 @@ impl ProxyHttp for Paywall {
                 "an answer of a priced route without a payment",
             );
         }
-        if matches!(ctx.payment, Payment::Settled(_)) && arrival::has_left(session) {
-            // Nothing of it would arrive, so nothing is sent: what was paid for stays owed, whole.
-            let gone = Error::explain(ErrorType::ConnectionClosed, "the client left during settlement");
-            return Err(gone.into_down());
+        if let Payment::Settled(_) = &ctx.payment {
+            // Who left during settlement gets nothing: what was paid for stays owed, whole.
+            arrival::still_there(session)?;
         }
         headers::make_private(response)?;
         if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
@@ -278,7 +280,9 @@ impl ProxyHttp for Paywall {
         if let Payment::Admitted(_) = &ctx.payment
             && let Payment::Admitted(permit) = std::mem::replace(&mut ctx.payment, Payment::Released)
         {
-            self.gate.release(permit, "the origin gave no answer").await;
+            let client_left = *error.esource() == ErrorSource::Downstream;
+            let reason = if client_left { "the client left" } else { "the origin gave no answer" };
+            self.gate.release(permit, reason).await;
         }
         let error_code = match self.answer_failure(session, error, ctx).await {
             Ok(status) => status,

@@ -245,6 +245,31 @@ async fn an_origin_that_fails_after_settlement_still_owes_the_delivery() {
 }
 
 #[tokio::test]
+async fn a_client_that_has_left_before_settlement_is_not_charged() {
+    let stage = Stage::open(UPFRONT).await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        let payment = payment_for(stage.gateway.address, "/upfront/a").await;
+        // Meanwhile the kernel takes the connection, its request, and its end.
+        stage.gateway.signal("-STOP");
+        let client = stage.send("GET /upfront/a", &payment).await;
+        if resets {
+            client.reset();
+        } else {
+            drop(client);
+        }
+        stage.gateway.signal("-CONT");
+        if !resets {
+            stage.gateway.wait_for_log("outcome=\"client_left\"").await;
+        }
+        stage.gateway.wait_until_idle().await;
+        assert_eq!(stage.settlements(), count);
+        assert!(!stage.origin.has_connection().await);
+        assert_eq!(stage.fetch("GET /upfront/a", &payment).await.text(), "everything");
+        assert_eq!(stage.settlements(), count + 1);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_left_before_the_answer_began_is_served_later_whatever_the_method() {
     let stage = Stage::open(UPFRONT).await;
     for (count, method) in ["GET", "POST"].into_iter().enumerate() {
