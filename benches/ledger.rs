@@ -38,12 +38,17 @@ fn arguments() -> Arguments {
     let mut arguments = Arguments { seconds: 3, settled: 0, urls: Vec::new() };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
-        let mut number = || given.next().and_then(|number| number.parse().ok());
+        let mut number = || {
+            given.next().and_then(|number| number.parse().ok()).unwrap_or_else(|| {
+                eprintln!("{argument} needs a number");
+                std::process::exit(2)
+            })
+        };
         match argument.as_str() {
             // Cargo says so by itself.
             "--bench" => {}
-            "--seconds" => arguments.seconds = number().expect("--seconds needs a number"),
-            "--settled" => arguments.settled = number().expect("--settled needs a number"),
+            "--seconds" => arguments.seconds = number(),
+            "--settled" => arguments.settled = number(),
             url => arguments.urls.push(url.to_owned()),
         }
     }

@@ -91,11 +91,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError`], before anything listens for clients.
     pub fn build(config: &Config) -> Result<Self, StartError> {
-        for listener in &config.listeners {
-            // Pingora would panic later; this says what is wrong.
-            StdListener::bind(listener.address)
-                .map_err(|cause| StartError::Listen { address: listener.address, cause })?;
-        }
+        check_addresses(config)?;
         // Settlements must outlive Pingora's runtimes, which end abruptly.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -230,6 +226,15 @@ impl ShutdownSignalWatch for Signals {
         tracing::info!("stopping: no new connections, finishing what is in flight");
         ShutdownSignal::GracefulTerminate
     }
+}
+
+/// Pingora would panic later; this says what is wrong.
+fn check_addresses(config: &Config) -> Result<(), StartError> {
+    for listener in &config.listeners {
+        StdListener::bind(listener.address)
+            .map_err(|cause| StartError::Listen { address: listener.address, cause })?;
+    }
+    Ok(())
 }
 
 fn facilitators(

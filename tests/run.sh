@@ -41,6 +41,8 @@ step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 step "power cuts for the ledger in a file"
 tests/power/run.sh
+step "power cuts"
+tests/power/run.sh
 step "published clients against the gateway"
 tests/interop/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
 step "a wallet in a browser"

@@ -15,6 +15,7 @@ use crate::x402::types::FacilitatorRequest;
 /// Only [`Gate::admit`](super::Gate::admit) makes one; [`Gate::settle`](super::Gate::settle) uses
 /// it up; dropping it gives the claim back.
 #[must_use = "dropping a permit gives its payment back"]
+#[allow(clippy::struct_excessive_bools)] // Four facts that do not follow from each other.
 pub struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) token: ClaimToken,

@@ -143,7 +143,7 @@ impl Failure {
         }
     }
 
-    async fn end(self, stage: &Stage, server: &Postgres) {
+    fn end(self, stage: &Stage, server: &Postgres) {
         match self {
             Self::Network(_) => stage.relay.will(Relaying::Pass),
             Self::Server(_, end) => server.order(end),
@@ -166,7 +166,7 @@ async fn fill(ledger: &str) {
                 break error;
             }
         };
-        let code = full.as_database_error().and_then(|error| error.code());
+        let code = full.as_database_error().and_then(sqlx::error::DatabaseError::code);
         assert_eq!(code.as_deref(), Some("53100"), "{full}");
     }
 }
@@ -186,7 +186,7 @@ async fn nothing_is_sold_while(failure: Failure, server: &Postgres) {
     assert!(replay == 503 || (matches!(failure, Failure::Full) && replay == 402), "{failure:?}: {replay}");
     assert_eq!((stage.asked(), stage.shop.settlements()), (1, 1), "{failure:?}");
     stage.shop.gateway.wait_for_log("the ledger's database cannot be used").await;
-    failure.end(&stage, server).await;
+    failure.end(&stage, server);
     stage.served_at_last(&new).await;
     stage.shop.gateway.wait_for_log("the ledger's database can be used again").await;
     assert_eq!(
@@ -284,7 +284,7 @@ async fn a_database_that_will_not_do_keeps_the_gateway_from_starting_and_says_wh
 #[tokio::test]
 async fn what_may_not_have_been_recorded_is_not_settled() {
     for lose in [Relaying::LoseMessage(DURABLE_COMMIT), Relaying::LoseAnswer(DURABLE_COMMIT)] {
-        let (hold, held) = tokio::sync::oneshot::channel();
+        let (go_on, held) = tokio::sync::oneshot::channel();
         let first = std::sync::Mutex::new(Some(held));
         let origin = Origin::start(move |_| {
             let answer = Act::answer(200, &[], "content of /paid/a");
@@ -299,7 +299,7 @@ async fn what_may_not_have_been_recorded_is_not_settled() {
         let ((), ()) = tokio::join!(stage.refused_for_now(&payment), async {
             stage.shop.origin.wait_for_requests(1).await;
             stage.relay.will(lose);
-            hold.send(()).unwrap();
+            go_on.send(()).unwrap();
         });
         assert_eq!((stage.relay.lost(), stage.shop.settlements()), (1, 0), "{lose:?}");
         stage.served_at_last(&payment).await;

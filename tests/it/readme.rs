@@ -20,6 +20,8 @@ fn tollgate() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command.env("CDP_API_KEY_ID", "organizations/o/apiKeys/k");
+    // The first account of the development chains.
+    command.env("GAS_KEY", "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80");
     // 64 bytes: the first Ed25519 test vector of RFC 8032 §7.1, seed and public key.
     command.env(
         "CDP_API_KEY_SECRET",
@@ -37,7 +39,7 @@ fn every_configuration_in_the_readme_passes_the_check() {
         std::fs::write(folder.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
     }
     let configurations = blocks(&readme(), "toml");
-    assert_eq!(configurations.len(), 4);
+    assert_eq!(configurations.len(), 5);
     for configuration in configurations {
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, &configuration).unwrap();

@@ -104,8 +104,8 @@ pub(super) struct Log {
     #[serde(default)]
     pub(super) transaction_hash: Option<B256>,
     /// Its place in the block.
-    #[serde(default)]
-    log_index: Option<U64>,
+    #[serde(default, rename = "logIndex")]
+    index: Option<U64>,
 }
 
 /// Who sent a transaction, and what it says.
@@ -136,7 +136,7 @@ impl Receipt {
     /// What it did with an authorization (EIP-3009) of a token, if it succeeded.
     pub(super) fn deed(&self, asset: Address, wanted: Wanted, nonce: B256) -> Deed {
         let mut logs: Vec<&Log> = self.logs.iter().filter(|log| log.address == asset).collect();
-        logs.sort_by_key(|log| log.log_index);
+        logs.sort_by_key(|log| log.index);
         deed_in(logs.into_iter().map(|log| (log.topics.as_slice(), &log.data)), wanted, nonce)
     }
 }

@@ -77,7 +77,7 @@ fn new_claim(payment: u8, act: &Act, grant: u64) -> NewClaim {
     new.expires = (payment != 3).then_some(NOW.plus(30 * u64::from(payment)));
     new.repeatable = payment != 2;
     new.particulars.payer = (payment != 5).then(|| name(payment % 3));
-    new.particulars.route = if payment % 2 == 0 { "even" } else { "odd" }.into();
+    new.particulars.route = if payment.is_multiple_of(2) { "even" } else { "odd" }.into();
     new.particulars.amount = AtomicAmount(U256::from(10_000 * (u64::from(payment) + 1)));
     if let Act::Claim { request, identifier, count, sum } = act {
         new.request = B256::repeat_byte(*request);

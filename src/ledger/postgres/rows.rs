@@ -131,7 +131,7 @@ pub(super) fn keys(ids: &[PaymentId]) -> Vec<[u8; 32]> {
 }
 
 /// The columns that change during an attempt.
-fn progress<'r>(rows: Rows<'r>) -> Result<Query<'r, Postgres, PgArguments>, Trouble> {
+fn progress(rows: Rows<'_>) -> Result<Query<'_, Postgres, PgArguments>, Trouble> {
     let encode = |record: &PaymentRecord| record.response.as_ref().map(serde_json::to_string).transpose();
     let responses: Result<Vec<Option<String>>, _> =
         rows.records.iter().map(|record| encode(record)).collect();

@@ -82,11 +82,13 @@ impl Trouble {
     }
 
     /// What a statement before the commit ran into.
+    #[allow(clippy::needless_pass_by_value)] // So that it fits into `map_err`.
     pub(super) fn working(error: sqlx::Error) -> Self {
         Self::of(&error, Stage::Working)
     }
 
     /// What a commit ran into.
+    #[allow(clippy::needless_pass_by_value)] // As above.
     pub(super) fn committing(error: sqlx::Error) -> Self {
         Self::of(&error, Stage::Committing)
     }
@@ -108,10 +110,9 @@ fn connecting(error: &dyn DatabaseError) -> Worth {
 fn working(error: &dyn DatabaseError) -> Worth {
     let code = code(error);
     match code.as_str() {
-        // Serialisation failure, deadlock, unique violation: another came first.
-        "40001" | "40P01" | "23505" => Worth::Again,
-        // Shut down by an administrator, crashed, idle for too long, and connections that broke.
-        "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Worth::Again,
+        // Serialisation failure, deadlock, unique violation: another came first. Shut down by an
+        // administrator, crashed, idle for too long, and connections that broke.
+        "40001" | "40P01" | "23505" | "57P01" | "57P02" | "57P03" | "57P05" | "25P03" => Worth::Again,
         code if code.starts_with("08") => Worth::Again,
         // Data exceptions, integrity violations, limits of rows and indexes.
         code if ["22", "23", "54"].iter().any(|class| code.starts_with(class)) => Worth::Data,

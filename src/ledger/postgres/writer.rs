@@ -70,7 +70,7 @@ impl Writer {
             }
             let now = Instant::now();
             let (late, batch): (Vec<_>, Vec<_>) = batch.into_iter().partition(|asked| asked.deadline <= now);
-            self.refuse(late, "too many steps were before it");
+            Self::refuse(late, "too many steps were before it");
             self.write(batch).await;
         }
     }
@@ -80,7 +80,7 @@ impl Writer {
             && Instant::now() < *until
         {
             let cause = cause.clone();
-            return self.refuse(batch, &cause);
+            return Self::refuse(batch, &cause);
         }
         let mut rest = vec![batch];
         while let Some(batch) = rest.pop() {
@@ -90,7 +90,7 @@ impl Writer {
                 rest.push(batch.split_off(batch.len() / 2));
                 rest.push(batch);
             } else {
-                self.refuse(batch, trouble.cause());
+                Self::refuse(batch, trouble.cause());
             }
         }
     }
@@ -189,7 +189,7 @@ impl Writer {
         Ok(answer)
     }
 
-    fn refuse(&self, batch: Vec<Asked>, cause: &str) {
+    fn refuse(batch: Vec<Asked>, cause: &str) {
         for asked in batch {
             // Who asked may have given up meanwhile.
             let _ = asked.reply.send(Err(LedgerError::Unavailable(cause.to_owned())));

@@ -78,15 +78,13 @@ impl SqliteLedger {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, Fault> + Send + 'static,
     ) -> Result<T, LedgerError> {
-        match &self.pool {
-            Some(pool) => pool.read(work).await,
-            None => {
-                let (sender, receiver) = oneshot::channel();
-                let read = move |connection: &Connection| drop(sender.send(work(connection)));
-                self.writer.ask(Work::Read(Box::new(read))).await?;
-                receiver.await.map_err(|_| misfit())?.map_err(LedgerError::from)
-            }
+        if let Some(pool) = &self.pool {
+            return pool.read(work).await;
         }
+        let (sender, receiver) = oneshot::channel();
+        let read = move |connection: &Connection| drop(sender.send(work(connection)));
+        self.writer.ask(Work::Read(Box::new(read))).await?;
+        receiver.await.map_err(|_| misfit())?.map_err(LedgerError::from)
     }
 }
 
@@ -103,6 +101,7 @@ fn new_id() -> Result<GatewayId, OpenError> {
     Ok(GatewayId(random.cast_signed()))
 }
 
+#[allow(clippy::needless_pass_by_value)] // So that it fits into `map_err`.
 fn no_thread(error: std::io::Error) -> OpenError {
     OpenError(format!("cannot start a thread for the ledger: {error}"))
 }
@@ -222,6 +221,6 @@ impl Steps for SqliteLedger {
     }
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
-        self.read(|connection| books::counts(connection)).await
+        self.read(books::counts).await
     }
 }

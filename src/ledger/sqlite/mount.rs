@@ -33,7 +33,7 @@ pub(super) fn kind_of(path: &Path) -> Option<String> {
     kind_in(&table, path)
 }
 
-/// Looks `path` up in the text of a mountinfo file (proc_pid_mountinfo(5)): the longest mount point
+/// Looks `path` up in the text of a mountinfo file (`proc_pid_mountinfo(5)`): the longest mount point
 /// that it is under, and of several the last, which hides the others.
 fn kind_in(table: &str, path: &Path) -> Option<String> {
     let mut found: Option<(usize, &str)> = None;

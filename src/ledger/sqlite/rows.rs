@@ -147,7 +147,7 @@ fn insert(connection: &Connection, record: &PaymentRecord) -> Result<(), Fault> 
         optional_seconds(record.expires),
         record.request_hash.as_slice(),
         record.repeatable,
-        record.identifier.as_ref().map(|hash| hash.as_slice()),
+        record.identifier.as_ref().map(alloy_primitives::FixedBytes::as_slice),
         seconds(UnixSeconds(record.redelivery.window_seconds)),
         record.redelivery.tries,
         seconds(record.claimed_at),
@@ -198,7 +198,7 @@ fn update(connection: &Connection, record: &PaymentRecord) -> Result<(), Fault> 
 }
 
 fn response(record: &PaymentRecord) -> Result<Option<String>, Fault> {
-    let text = record.response.as_ref().map(|response| serde_json::to_string(response)).transpose();
+    let text = record.response.as_ref().map(serde_json::to_string).transpose();
     text.map_err(|error| Fault::Damaged(format!("the settlement's answer: {error}")))
 }
 

@@ -170,7 +170,9 @@ impl State {
                     writes.into_iter().zip(answers).for_each(|(task, answer)| drop(task.reply.send(answer)));
                 }
                 Err(error) => {
-                    writes.into_iter().for_each(|task| drop(task.reply.send(Err(error.clone()))));
+                    for task in writes {
+                        drop(task.reply.send(Err(error.clone())));
+                    }
                 }
             }
         }

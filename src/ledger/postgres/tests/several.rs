@@ -154,8 +154,8 @@ enum Bought {
 async fn buy(ledger: &PostgresLedger, new: &NewClaim) -> Bought {
     loop {
         match ledger.claim(new, NOW).await.unwrap() {
-            Claimed::New(token) if new.grant % 4 == 0 => {
-                ledger.release(token, (new.grant % 8 == 0).then_some("not today"), NOW).await.unwrap();
+            Claimed::New(token) if new.grant.is_multiple_of(4) => {
+                ledger.release(token, new.grant.is_multiple_of(8).then_some("not today"), NOW).await.unwrap();
                 return Bought::No;
             }
             Claimed::New(token) => {

@@ -46,7 +46,7 @@ async fn books_are_read_where_there_are_some_and_nothing_is_made_where_there_are
     claimed(&ledger, &numbered(1)).await;
     let books = PostgresAccounts::open(&url).await.unwrap();
     assert_eq!(books.get(numbered(1).id).await, ledger.get(numbered(1).id).await);
-    assert_eq!(books.list(&Default::default(), None, 10).await.unwrap().len(), 1);
+    assert_eq!(books.list(&crate::ledger::Filter::default(), None, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -294,14 +294,16 @@ async fn many_payments_are_forgotten_and_those_between_them_are_kept() {
             1 => new.expires = Some(UnixSeconds(1_000_000)),
             _ => {}
         }
-        if number % 7 < 2 {
-            settled(&ledger, &new).await;
-            kept.push(new.id);
-        } else if number % 7 == 2 {
-            kept.push(claimed(&ledger, &new).await.id);
-        } else {
-            let token = claimed(&ledger, &new).await;
-            ledger.release(token, Some("not used"), NOW).await.unwrap();
+        match number % 7 {
+            0 | 1 => {
+                settled(&ledger, &new).await;
+                kept.push(new.id);
+            }
+            2 => kept.push(claimed(&ledger, &new).await.id),
+            _ => {
+                let token = claimed(&ledger, &new).await;
+                ledger.release(token, Some("not used"), NOW).await.unwrap();
+            }
         }
     }
     assert_eq!(ledger.forget(0, UnixSeconds(6_000)).await, Ok(200));
