@@ -223,7 +223,15 @@ impl Anvil {
     pub async fn post(&self, from: Address, to: Address, call: &impl SolCall) -> B256 {
         let input = Bytes::from(call.abi_encode());
         let transaction = json!([{"from": from, "to": to, "input": input, "gas": "0x100000"}]);
-        self.rpc("eth_sendTransaction", transaction).await.as_str().unwrap().parse().unwrap()
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.try_rpc("eth_sendTransaction", transaction.clone()).await {
+                Ok(hash) => return hash.as_str().unwrap().parse().unwrap(),
+                // Two at once for one account may be given one nonce; the second was not taken.
+                Err(error) if error["message"] == "nonce too low" && Instant::now() < deadline => {}
+                Err(error) => panic!("eth_sendTransaction: {error}"),
+            }
+        }
     }
 
     /// Waits for the receipt of a transaction.
