@@ -135,7 +135,7 @@ fn known() -> Vec<Row> {
             asked: 2,
             ..row(
                 "pending, then failed",
-                in_turn([pending(), no(FAILED, "0xdead")]),
+                in_turn([pending(), no(FAILED, "0xabc")]),
                 refused(FAILED),
                 After::Free,
             )
