@@ -114,6 +114,7 @@ pub struct Anvil {
     child: Child,
     folder: tempfile::TempDir,
     client: reqwest::Client,
+    turn: tokio::sync::Mutex<()>,
     /// Where it is asked.
     pub url: String,
 }
@@ -140,7 +141,8 @@ impl Anvil {
             .spawn()
             .unwrap();
         let client = reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap();
-        let mut anvil = Self { child, folder, client, url: String::new() };
+        let mut anvil =
+            Self { child, folder, client, turn: tokio::sync::Mutex::default(), url: String::new() };
         anvil.url = format!("http://127.0.0.1:{}", anvil.port().await);
         let contracts = [
             ("TestUsdc", TOKEN),
@@ -223,15 +225,9 @@ impl Anvil {
     pub async fn post(&self, from: Address, to: Address, call: &impl SolCall) -> B256 {
         let input = Bytes::from(call.abi_encode());
         let transaction = json!([{"from": from, "to": to, "input": input, "gas": "0x100000"}]);
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match self.try_rpc("eth_sendTransaction", transaction.clone()).await {
-                Ok(hash) => return hash.as_str().unwrap().parse().unwrap(),
-                // Two at once for one account may be given one nonce; the second was not taken.
-                Err(error) if error["message"] == "nonce too low" && Instant::now() < deadline => {}
-                Err(error) => panic!("eth_sendTransaction: {error}"),
-            }
-        }
+        // Two at once for one account may be given one nonce.
+        let _turn = self.turn.lock().await;
+        self.rpc("eth_sendTransaction", transaction).await.as_str().unwrap().parse().unwrap()
     }
 
     /// Waits for the receipt of a transaction.
