@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The one test command: installs what is missing on a Debian machine with Rust, Node and Python,
-# then checks format and lints, runs every Rust test, pays through the gateway with the published
-# x402 clients (tests/interop) and with a wallet in a browser (tests/browser).
+# then checks format and lints, runs every Rust test, cuts the power of the ledger's disk
+# (tests/power), pays through the gateway with the published x402 clients (tests/interop) and with a
+# wallet in a browser (tests/browser).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -35,7 +36,10 @@ step "format"
 cargo fmt --check
 step "lints"
 cargo clippy --locked --all-targets -- -D warnings
-step "unit, property, conformance, architecture and end-to-end tests"
+step "a database server and a local chain for the tests"
+tests/tools/postgres.sh </dev/null
+tests/tools/anvil.sh "$CARGO_TARGET_DIR/tools/chain"
+step "unit, property, conformance, architecture, crash and end-to-end tests"
 cargo test --locked
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
