@@ -19,6 +19,9 @@ network     = "base-sepolia"
 pay_to      = "${payTo}"
 facilitator = "${facilitator}"
 
+[ledger]
+url = "sqlite://ledger-${port}.db"
+
 [admin]
 listen = "127.0.0.1:${adminPort}"
 
