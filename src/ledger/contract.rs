@@ -2,6 +2,7 @@
 
 mod books;
 pub(crate) mod lives;
+mod notices;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,7 +129,10 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     only_what_can_no_longer_be_settled_is_forgotten(&new().await).await;
     books::the_books_can_be_searched_and_paged(&new().await).await;
     books::what_is_held_is_counted(&new().await).await;
-    books::notices_are_seen_by_whoever_shares_the_ledger_while_they_are_up(&new().await).await;
+    notices::notices_are_seen_by_everybody_while_they_are_up(&new().await).await;
+    notices::notices_outlive_the_gateway_that_put_them_up(&new().await).await;
+    notices::what_is_not_listed_is_found_by_its_key(&new().await).await;
+    notices::long_and_strange_texts_come_back_as_they_were(&new().await).await;
 }
 
 async fn one_of_many_concurrent_claims_wins<S: Store>(store: &S) {

@@ -34,6 +34,8 @@ pub use record::{
 pub const EXPIRY_GRACE_SECONDS: u64 = 60;
 /// Seconds between two attempts at one unresolved payment, however often its payer asks.
 pub const HURRY_SECONDS: u64 = 3;
+/// Notices that are listed at most.
+pub const NOTICES_MAX: u32 = 20_000;
 
 /// Why the ledger did nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -79,14 +81,23 @@ pub struct Counts {
     pub oldest_unresolved: Option<UnixSeconds>,
 }
 
-/// What one gateway lets the others know for a while.
+/// What a gateway lets others know for a while, those that come after it included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// What it is about; what is put up again replaces what was there.
+    /// Names it. The same key always stands for the same text.
     pub key: B256,
-    /// What it says.
+    /// What it says; without the character NUL.
     pub text: String,
-    /// How long it stays up, from now on.
+    /// Whether [`Ledger::notices`] lists it. What is not listed is found by its key alone.
+    pub listed: bool,
+}
+
+/// A listed notice that is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Posted {
+    /// Which.
+    pub key: B256,
+    /// How much longer.
     pub lifetime: Duration,
 }
 
@@ -279,21 +290,43 @@ pub trait Ledger: Accounts {
     /// [`LedgerError::Unavailable`].
     async fn counts(&self) -> Result<Counts, LedgerError>;
 
-    /// Puts up notices for the gateways that share the ledger, or leaves them up for longer. They see
-    /// them when it returns. Where there can be no others, there is nothing to do.
-    ///
-    /// # Errors
-    /// [`LedgerError::Unavailable`].
-    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
-        let _ = notices;
-        Ok(())
-    }
+    /// Whether other gateways may use it at the same time.
+    fn is_shared(&self) -> bool;
 
-    /// Every notice that is up, no matter who put it up.
+    /// Puts notices up for so long, or for longer where they are up already. Whoever uses the ledger
+    /// sees them when it returns.
     ///
     /// # Errors
     /// [`LedgerError::Unavailable`].
-    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        Ok(Vec::new())
-    }
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
+
+    /// Leaves notices up for at least so long from now on, whoever put them up, and takes down what
+    /// has run out. Says which of them are not there.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError>;
+
+    /// The listed notices that are up, no matter who put them up: those that stay up longest first, at
+    /// most [`NOTICES_MAX`].
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError>;
+
+    /// What those of these notices say that are up, listed or not, in any order.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError>;
 }

@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::machine::{self, Beside, Change, Moment};
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, TakenOver,
-    Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, Posted,
+    TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -29,7 +29,11 @@ struct Shared {
     records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
     gone: HashSet<i64>,
-    notices: BTreeMap<B256, Notice>,
+    /// Notices, and until when they are up.
+    notices: BTreeMap<B256, (Notice, UnixSeconds)>,
+    /// How often it was asked which notices are up, and how many texts were read.
+    board_reads: usize,
+    texts_read: usize,
     /// What every call says while it is set.
     broken: Option<String>,
 }
@@ -54,6 +58,17 @@ impl ModelLedger {
     /// Makes every call fail, or work again.
     pub(crate) fn set_broken(&self, cause: Option<&str>) {
         self.lock().broken = cause.map(str::to_owned);
+    }
+
+    /// How often it was asked which notices are up, and how many texts were read.
+    pub(crate) fn board_reads(&self) -> (usize, usize) {
+        let shared = self.lock();
+        (shared.board_reads, shared.texts_read)
+    }
+
+    /// How many notices there are.
+    pub(crate) fn notice_count(&self) -> usize {
+        self.lock().notices.len()
     }
 
     /// Which gateway's it is.
@@ -252,18 +267,66 @@ impl Steps for ModelLedger {
         Ok(counts)
     }
 
-    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
         let mut shared = self.usable()?;
-        for notice in notices.iter().filter(|notice| !notice.lifetime.is_zero()) {
-            let before = shared.notices.get(&notice.key).map_or(Duration::ZERO, |before| before.lifetime);
-            let lifetime = notice.lifetime.max(before);
-            shared.notices.insert(notice.key, Notice { lifetime, ..notice.clone() });
+        let until = now.plus(lifetime.as_secs());
+        for notice in notices {
+            let (_, known) = shared.notices.entry(notice.key).or_insert_with(|| (notice.clone(), until));
+            *known = until.max(*known);
         }
         Ok(())
     }
 
-    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        Ok(self.usable()?.notices.values().cloned().collect())
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError> {
+        let mut shared = self.usable()?;
+        let mut missing = Vec::new();
+        for key in keys {
+            match shared.notices.get_mut(key) {
+                Some((_, until)) => *until = now.plus(lifetime.as_secs()).max(*until),
+                None => missing.push(*key),
+            }
+        }
+        shared.notices.retain(|_, (_, until)| *until > now);
+        Ok(missing)
+    }
+
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError> {
+        let mut shared = self.usable()?;
+        shared.board_reads += 1;
+        let listed = shared.notices.values().filter(|(notice, until)| notice.listed && *until > now);
+        let mut posted: Vec<_> = listed
+            .map(|(notice, until)| Posted {
+                key: notice.key,
+                lifetime: Duration::from_secs(until.0 - now.0),
+            })
+            .collect();
+        posted.sort_by_key(|posted| (std::cmp::Reverse(posted.lifetime), posted.key));
+        Ok(posted)
+    }
+
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError> {
+        let mut shared = self.usable()?;
+        let found = |key: &B256| {
+            let (notice, until) = shared.notices.get(key)?;
+            (*until > now).then(|| (*key, notice.text.clone()))
+        };
+        let found: Vec<_> = keys.iter().filter_map(found).collect();
+        shared.texts_read += found.len();
+        Ok(found)
     }
 }
 

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Notice, Recorded,
-    Settlement, TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Notice, Posted,
+    Recorded, Settlement, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -74,14 +75,21 @@ pub(super) trait Steps: Accounts {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError>;
     async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError>;
     async fn counts(&self) -> Result<Counts, LedgerError>;
-    /// Where there is nobody else to read notices, there is nothing to do.
-    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
-        let _ = notices;
-        Ok(())
-    }
-    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        Ok(Vec::new())
-    }
+    fn is_shared(&self) -> bool;
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError>;
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError>;
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError>;
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError>;
 }
 
 /// An answer of another kind than its step's is a mistake of the implementation; nothing is granted.
@@ -182,11 +190,33 @@ impl<T: Steps> Ledger for T {
         Steps::counts(self).await
     }
 
-    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
-        Steps::put_up(self, notices).await
+    fn is_shared(&self) -> bool {
+        Steps::is_shared(self)
     }
 
-    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        Steps::notices(self).await
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        Steps::put_up(self, notices, lifetime, now).await
+    }
+
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError> {
+        Steps::leave_up(self, keys, lifetime, now).await
+    }
+
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError> {
+        Steps::notices(self, now).await
+    }
+
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError> {
+        Steps::texts(self, keys, now).await
     }
 }

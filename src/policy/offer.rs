@@ -1,5 +1,6 @@
 //! What is offered for money.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::x402::{PaymentRequirements, ResourceInfo};
@@ -9,7 +10,8 @@ use crate::x402::{PaymentRequirements, ResourceInfo};
 pub struct FacilitatorId(pub usize);
 
 /// When a payment is settled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum SettleWhen {
     /// After the origin's success is known and before any of its answer is released: no money, no
     /// body; an origin's error costs nothing.
@@ -20,7 +22,8 @@ pub enum SettleWhen {
 }
 
 /// Which protocol generations a route answers in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum V1Mode {
     /// `PAYMENT-REQUIRED` and a v1 body.
     #[default]

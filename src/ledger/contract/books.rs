@@ -1,10 +1,6 @@
 //! What the books promise.
 
-use std::time::Duration;
-
-use alloy_primitives::B256;
-
-use super::super::{Accounts as _, Claimed, Filter, Ledger as _, Notice, PaymentState};
+use super::super::{Accounts as _, Claimed, Filter, Ledger as _, PaymentState};
 use super::{NOW, Store, claim, new_claim, settled, settling};
 
 pub(super) async fn the_books_can_be_searched_and_paged<S: Store>(store: &S) {
@@ -61,31 +57,4 @@ pub(super) async fn what_is_held_is_counted<S: Store>(store: &S) {
     let counts = ledger.counts().await.unwrap();
     assert_eq!((counts.claimed, counts.settling, counts.unresolved), (1, 2, 1));
     assert_eq!(counts.oldest_unresolved, Some(NOW));
-}
-
-pub(super) async fn notices_are_seen_by_whoever_shares_the_ledger_while_they_are_up<S: Store>(store: &S) {
-    let one = store.open().await;
-    let notice = |byte: u8, text: &str, seconds: u64| Notice {
-        key: B256::repeat_byte(byte),
-        text: text.into(),
-        lifetime: Duration::from_secs(seconds),
-    };
-    one.put_up(&[notice(2, "b", 600), notice(1, "a", 600), notice(3, "c", 0)]).await.unwrap();
-    one.put_up(&[]).await.unwrap();
-    if !store.takes_several() {
-        assert_eq!(one.notices().await.unwrap(), vec![], "there is nobody to let know");
-        return;
-    }
-    let other = store.open().await;
-    other.put_up(&[notice(1, "another", 10)]).await.unwrap();
-    for ledger in [&one, &other] {
-        let mut found = ledger.notices().await.unwrap();
-        found.sort_by_key(|notice| notice.key);
-        let texts: Vec<_> = found.iter().map(|notice| notice.text.as_str()).collect();
-        assert_eq!(texts, ["another", "b"]);
-        assert!(
-            found.iter().all(|notice| notice.lifetime > Duration::from_secs(300)),
-            "not taken down early"
-        );
-    }
 }

@@ -8,12 +8,11 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::super::machine::{self, Moment};
 use super::super::{
-    Counts, EXPIRY_GRACE_SECONDS, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState,
-    TakenOver, Unresolved,
+    Counts, EXPIRY_GRACE_SECONDS, Filter, GatewayId, LedgerError, PaymentRecord, PaymentState, TakenOver,
+    Unresolved,
 };
 use super::database::Connection;
 use super::lines::Lines;
-use super::notices;
 use super::rows::{self, columns, seconds};
 use super::trouble::Trouble;
 use crate::clock::UnixSeconds;
@@ -97,21 +96,6 @@ impl Books {
             taken.broken_off += some.broken_off;
         }
         Ok(taken)
-    }
-
-    pub(super) async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
-        if notices.is_empty() {
-            return Ok(());
-        }
-        let limit = self.limits().work + self.limits().commit;
-        let notices: Arc<[Notice]> = notices.into();
-        self.lines
-            .run(limit, move |connection| Box::pin(notices::put_up(connection, Arc::clone(&notices))))
-            .await
-    }
-
-    pub(super) async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        self.lines.run(self.limits().work, |connection| Box::pin(notices::read(connection))).await
     }
 
     pub(super) async fn due(

@@ -24,19 +24,22 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, OpenError, PaymentRecord, TakenOver, Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, OpenError, PaymentRecord, Posted, TakenOver,
+    Unresolved,
 };
 use crate::clock::{Clock, SystemClock, UnixSeconds};
 use crate::scheme::PaymentId;
 use database::{Database, Limits};
 use gateways::Books;
 use lines::Lines;
+use notices::Board;
 use trouble::Worth;
 use writer::{Asked, Told, Writer};
 
@@ -57,6 +60,8 @@ pub(super) struct PostgresLedger {
     books: Books,
     /// For signs of life alone, which must not wait behind anything.
     pulse: Books,
+    /// For notices, which may be long.
+    board: Board,
 }
 
 impl PostgresLedger {
@@ -85,7 +90,8 @@ impl PostgresLedger {
         let writers = (0..WRITERS).map(writer).collect();
         let books = Books::new(Lines::new(Arc::clone(&database), LINES), me);
         let pulse = Books::new(Lines::new(Arc::clone(&database), 1), me);
-        Ok(Self { database, me, writers, books, pulse })
+        let board = Board::new(Lines::new(Arc::clone(&database), 1));
+        Ok(Self { database, me, writers, books, pulse, board })
     }
 
     fn writer(&self, id: PaymentId) -> &mpsc::Sender<Asked> {
@@ -176,12 +182,34 @@ impl Steps for PostgresLedger {
         self.books.counts().await
     }
 
-    async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
-        self.books.put_up(notices).await
+    fn is_shared(&self) -> bool {
+        true
     }
 
-    async fn notices(&self) -> Result<Vec<Notice>, LedgerError> {
-        self.books.notices().await
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        _now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.board.put_up(notices, lifetime).await
+    }
+
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        _now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError> {
+        self.board.leave_up(keys, lifetime).await
+    }
+
+    async fn notices(&self, _now: UnixSeconds) -> Result<Vec<Posted>, LedgerError> {
+        self.board.notices().await
+    }
+
+    async fn texts(&self, keys: &[B256], _now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError> {
+        self.board.texts(keys).await
     }
 }
 

@@ -72,10 +72,12 @@ CREATE TABLE tollgate_notices (
     until timestamptz NOT NULL
 );
 COMMENT ON TABLE tollgate_notices IS 'What gateways let each other know for a while';
+", "
+ALTER TABLE tollgate_notices ADD COLUMN listed bool NOT NULL DEFAULT true;
 "];
 
 /// The version this gateway works with.
-const VERSION: i32 = 1;
+const VERSION: i32 = 2;
 
 /// Creates what is missing, for one gateway at a time.
 pub(super) async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), Trouble> {

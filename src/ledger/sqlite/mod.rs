@@ -10,6 +10,7 @@ mod checkpoint;
 mod fault;
 mod file;
 mod mount;
+mod notices;
 mod pool;
 mod rows;
 mod schema;
@@ -21,13 +22,15 @@ mod writer;
 use std::path::Path;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, OpenError, PaymentRecord, TakenOver, Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, OpenError, PaymentRecord, Posted, TakenOver,
+    Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -222,5 +225,42 @@ impl Steps for SqliteLedger {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.read(books::counts).await
+    }
+
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        match self.writer.ask(Work::PutUp { notices: notices.to_vec(), lifetime, now }).await? {
+            Done::PutUp => Ok(()),
+            _ => Err(misfit()),
+        }
+    }
+
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError> {
+        match self.writer.ask(Work::LeaveUp { keys: keys.to_vec(), lifetime, now }).await? {
+            Done::LeftUp(missing) => Ok(missing),
+            _ => Err(misfit()),
+        }
+    }
+
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError> {
+        self.read(move |connection| notices::posted(connection, now)).await
+    }
+
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError> {
+        let keys = keys.to_vec();
+        self.read(move |connection| notices::texts(connection, &keys, now)).await
     }
 }

@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i64 = 0x7467_4c64;
 
 /// The schema, as steps from nothing to the present; `PRAGMA user_version` says how many of them a
 /// file has. A step that was ever released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, NOTICES];
 
 // However many payments are remembered, a new one goes to the end of the table, and near the ends of
 // the indexes over all payments: to the end of `by_time`, of its route's part of `by_route`, and to the
@@ -87,6 +87,16 @@ CREATE INDEX identifiers ON payments (identifier)
     WHERE identifier IS NOT NULL AND state NOT IN ('declined', 'released');
 CREATE INDEX unique_transactions ON payments (transaction_id, network)
     WHERE unique_transaction = 1 AND state IN ('settled', 'delivered');
+";
+
+// What the gateway lets those that come after it know for a while.
+const NOTICES: &str = "
+CREATE TABLE notices (
+    key    BLOB    PRIMARY KEY,
+    listed INTEGER NOT NULL,
+    until  INTEGER NOT NULL,
+    text   TEXT    NOT NULL
+) STRICT;
 ";
 
 /// What a file is.

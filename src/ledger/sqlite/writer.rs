@@ -8,16 +8,17 @@ use std::io;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot};
 
 use super::super::machine::Moment;
 use super::super::step::{Answer, Step};
-use super::super::{Claimed, GatewayId, LedgerError, TakenOver, Unresolved};
+use super::super::{Claimed, GatewayId, LedgerError, Notice, TakenOver, Unresolved};
 use super::checkpoint::Checkpointer;
 use super::fault::Fault;
 use super::file::Held;
-use super::steps;
+use super::{notices, steps};
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 
@@ -44,6 +45,16 @@ pub(super) enum Work {
         retention_seconds: u64,
         now: UnixSeconds,
     },
+    PutUp {
+        notices: Vec<Notice>,
+        lifetime: Duration,
+        now: UnixSeconds,
+    },
+    LeaveUp {
+        keys: Vec<B256>,
+        lifetime: Duration,
+        now: UnixSeconds,
+    },
     /// Looks something up, after everything that is asked at the same time.
     Read(Box<dyn FnOnce(&Connection) + Send>),
 }
@@ -55,6 +66,9 @@ pub(super) enum Done {
     Due(Vec<Unresolved>),
     TakenOver(TakenOver),
     Forgotten(u64),
+    PutUp,
+    /// Keys of notices that are not there.
+    LeftUp(Vec<B256>),
     Read,
 }
 
@@ -159,7 +173,12 @@ impl State {
         let is_wanted = |task: &Task| match &task.work {
             // Whoever asked has given up; nobody would use what is granted.
             Work::Step(Step::Claim(_) | Step::Settling { .. }, _) | Work::Read(_) => !task.reply.is_closed(),
-            Work::Step(..) | Work::Due { .. } | Work::Beat(_) | Work::Forget { .. } => true,
+            Work::Step(..)
+            | Work::Due { .. }
+            | Work::Beat(_)
+            | Work::Forget { .. }
+            | Work::PutUp { .. }
+            | Work::LeaveUp { .. } => true,
         };
         let (reads, writes): (Vec<Task>, Vec<Task>) =
             batch.into_iter().filter(is_wanted).partition(|task| matches!(task.work, Work::Read(_)));
@@ -210,7 +229,16 @@ impl State {
             }
             log.finish(&self.connection)?;
         }
-        let is_durable = |task: &Task| matches!(&task.work, Work::Step(step, _) if step.is_durable());
+        let is_durable = |task: &Task| match &task.work {
+            Work::Step(step, _) => step.is_durable(),
+            // What was quoted must be honoured by the gateway that starts when the power is back.
+            Work::PutUp { .. } => true,
+            Work::Due { .. }
+            | Work::Beat(_)
+            | Work::Forget { .. }
+            | Work::LeaveUp { .. }
+            | Work::Read(_) => false,
+        };
         let durable = tasks.iter().any(is_durable);
         match self.transact_as(tasks, durable)? {
             Some(answers) => Ok(answers),
@@ -245,6 +273,13 @@ impl State {
                 }
                 Work::Forget { ids, retention_seconds, now } => {
                     Ok(Done::Forgotten(steps::forget(&transaction, ids, *retention_seconds, *now)?))
+                }
+                Work::PutUp { notices, lifetime, now } => {
+                    notices::put_up(&transaction, notices, *lifetime, *now)?;
+                    Ok(Done::PutUp)
+                }
+                Work::LeaveUp { keys, lifetime, now } => {
+                    Ok(Done::LeftUp(notices::leave_up(&transaction, keys, *lifetime, *now)?))
                 }
                 Work::Read(_) => Ok(Done::Read),
             });

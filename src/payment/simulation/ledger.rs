@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::world::Edge;
 use crate::clock::UnixSeconds;
 use crate::ledger::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, PaymentRecord,
-    Recorded, Settlement, TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Notice,
+    PaymentRecord, Posted, Recorded, Settlement, TakenOver, Unresolved,
 };
 use crate::scheme::PaymentId;
 
@@ -126,5 +127,35 @@ impl Ledger for Edge {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.step(|| Ledger::counts(&self.ledger)).await
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn put_up(
+        &self,
+        notices: &[Notice],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<(), LedgerError> {
+        self.step(|| Ledger::put_up(&self.ledger, notices, lifetime, now)).await
+    }
+
+    async fn leave_up(
+        &self,
+        keys: &[B256],
+        lifetime: Duration,
+        now: UnixSeconds,
+    ) -> Result<Vec<B256>, LedgerError> {
+        self.step(|| Ledger::leave_up(&self.ledger, keys, lifetime, now)).await
+    }
+
+    async fn notices(&self, now: UnixSeconds) -> Result<Vec<Posted>, LedgerError> {
+        self.step(|| Ledger::notices(&self.ledger, now)).await
+    }
+
+    async fn texts(&self, keys: &[B256], now: UnixSeconds) -> Result<Vec<(B256, String)>, LedgerError> {
+        self.step(|| Ledger::texts(&self.ledger, keys, now)).await
     }
 }

@@ -1,6 +1,7 @@
 //! Promises of the whole module: what is priced is paid for, however it is spelled.
 
 mod explaining;
+mod listing;
 mod origins;
 mod patterns;
 mod precedence;

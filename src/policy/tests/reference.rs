@@ -167,7 +167,7 @@ fn some_path_pattern() -> impl Strategy<Value = PathPattern> {
     prop_oneof![12 => glob, 2 => prop::sample::select(regexes).prop_map(regex), 1 => Just(PathPattern::Any)]
 }
 
-fn some_route() -> impl Strategy<Value = Route> {
+pub(super) fn some_route() -> impl Strategy<Value = Route> {
     let decision = prop_oneof![3 => Just(priced()), 2 => Just(Decision::Free), 1 => Just(Decision::Deny)];
     let hosts = prop_oneof![
         6 => Just(vec![]),
@@ -190,7 +190,7 @@ fn some_route() -> impl Strategy<Value = Route> {
     )
 }
 
-fn some_request() -> impl Strategy<Value = Request> {
+pub(super) fn some_request() -> impl Strategy<Value = Request> {
     let segment = prop::sample::select(vec![
         "a", "b", "A", "ab", "aab", "ba", "c", "B", "a", "b", "", "a;x", "a%2Fb", "b.", "%2561", ";",
     ]);
