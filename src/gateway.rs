@@ -107,7 +107,6 @@ impl Gateway {
         };
         let facilitators: Vec<_> = config.facilitator_groups.iter().map(group).collect();
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
-        runtime.block_on(observe_all(&offers, &facilitators));
         let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
         let gate = Gate::new(GateParts {
             offers,
@@ -124,8 +123,12 @@ impl Gateway {
         });
         // A ledger that is away is said so, and tried again with every sign of life and every payment;
         // what is free is served meanwhile.
-        let _ = runtime.block_on(gate.recover());
+        if runtime.block_on(gate.recover()).is_ok() {
+            // Others honour what this gateway quotes from the first quote on.
+            let _ = runtime.block_on(gate.put_quotes_up());
+        }
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
+        runtime.block_on(observe_all(&gate, &facilitators));
         let demo = runtime.block_on(start_demo(config))?;
         let paywall = Paywall::new(PaywallParts {
             gate: gate.clone(),
@@ -274,9 +277,9 @@ fn chains(config: &Config) -> Result<Chains, StartError> {
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks
 /// of their own, so that a facilitator that is down keeps nothing but its own routes waiting.
-async fn observe_all(offers: &Arc<OfferBook>, facilitators: &[Arc<dyn Facilitator>]) {
+async fn observe_all(gate: &Gate, facilitators: &[Arc<dyn Facilitator>]) {
     for (index, facilitator) in facilitators.iter().enumerate() {
-        let (offers, facilitator) = (Arc::clone(offers), Arc::clone(facilitator));
+        let (gate, facilitator) = (gate.clone(), Arc::clone(facilitator));
         let id = FacilitatorId(index);
         let mut task = tokio::spawn(async move {
             let mut known = false;
@@ -291,7 +294,7 @@ async fn observe_all(offers: &Arc<OfferBook>, facilitators: &[Arc<dyn Facilitato
                             );
                             known = true;
                         }
-                        offers.observe(id, supported);
+                        gate.observe(id, supported).await;
                         ASK_AGAIN
                     }
                     Err(unavailable) => {

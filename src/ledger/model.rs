@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::machine::{self, Beside, Change, Moment};
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, Posted,
-    TakenOver, Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, Posted, TakenOver,
+    Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -309,10 +309,7 @@ impl Steps for ModelLedger {
         shared.board_reads += 1;
         let listed = shared.notices.values().filter(|(notice, until)| notice.listed && *until > now);
         let mut posted: Vec<_> = listed
-            .map(|(notice, until)| Posted {
-                key: notice.key,
-                lifetime: Duration::from_secs(until.0 - now.0),
-            })
+            .map(|(notice, until)| Posted { key: notice.key, lifetime: Duration::from_secs(until.0 - now.0) })
             .collect();
         posted.sort_by_key(|posted| (std::cmp::Reverse(posted.lifetime), posted.key));
         Ok(posted)

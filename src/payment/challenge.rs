@@ -61,6 +61,16 @@ impl Resource {
         self.url.split_once('?').map_or(&self.url, |(url, _)| url)
     }
 
+    /// Whether a URL is this one as it is when clients see the site at `public_url`.
+    pub(super) fn is_called(&self, url: &str, public_url: &str) -> bool {
+        url.strip_prefix(public_url) == Some(self.path_and_query())
+    }
+
+    /// Whether a URL can be this one, wherever clients see the site.
+    pub(super) fn may_be_called(&self, url: &str) -> bool {
+        url.ends_with(self.path_and_query())
+    }
+
     fn path_and_query(&self) -> &str {
         &self.url[self.origin_length..]
     }

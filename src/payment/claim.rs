@@ -20,7 +20,7 @@ use crate::x402::{PaymentRequirements, Version};
 /// What a request wants to buy.
 pub(super) struct Purchase<'a> {
     pub(super) route: &'a str,
-    pub(super) method: &'a http::Method,
+    pub(super) method: &'a str,
     pub(super) resource: &'a Resource,
 }
 
@@ -36,9 +36,14 @@ pub(super) struct Claim {
 }
 
 impl Purchase<'_> {
+    /// The same, bought at the terms of a route that another price list has for it.
+    pub(super) fn of_route<'r>(&'r self, route: &'r str) -> Purchase<'r> {
+        Purchase { route, ..*self }
+    }
+
     /// Whether an answer that broke off may be fetched again without side effects (RFC 9110 §9.2.1).
     fn is_repeatable(&self) -> bool {
-        matches!(*self.method, http::Method::GET | http::Method::HEAD)
+        matches!(self.method, "GET" | "HEAD")
     }
 
     /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET. The host
@@ -46,7 +51,7 @@ impl Purchase<'_> {
     /// whose signature nobody checked yet must be the very same to the letter.
     fn hash(&self, terms: &PaymentRequirements, unproven: Option<&FacilitatorRequest>) -> B256 {
         let payload = unproven.map(|request| serde_json::json!(request.payload).to_string());
-        let method = if self.is_repeatable() { "GET" } else { self.method.as_str() };
+        let method = if self.is_repeatable() { "GET" } else { self.method };
         let amount = terms.amount.to_string();
         let network = terms.network.as_str();
         hash_of(&[
@@ -135,7 +140,7 @@ impl Shared {
                 scheme: required.scheme.clone(),
                 version: *version,
                 route: purchase.route.to_owned(),
-                method: purchase.method.as_str().to_owned(),
+                method: purchase.method.to_owned(),
                 resource: purchase.resource.without_query().to_owned(),
                 facilitator: self.facilitator(*facilitator).name().to_owned(),
             },

@@ -4,24 +4,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::chains::Chains;
 use super::challenge::Resource;
-use super::claim::{Claim, Purchase};
-use super::offers::{LiveAccept, LiveOffer, OfferBook};
+use super::claim::Purchase;
+use super::fit::{Fit, Misfit, fit, invalid};
+use super::offers::{LiveOffer, OfferBook};
 use super::permit::Permit;
+use super::quoted::Presented;
+use super::quotes::Quotes;
 use super::refusal::Refusal;
 use super::settle::{self, Receipt};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::Facilitator;
 use crate::ledger::settings::Pledges;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
-use crate::policy::{Decision, FacilitatorId, Route, SettleWhen};
-use crate::scheme::{self, Authorization, Moment, PaymentId};
-use crate::x402::types::FacilitatorRequest;
-use crate::x402::{PaymentPayload, PaymentRequirements, Reason, VerifyResponse, Version};
+use crate::policy::{Decision, FacilitatorId, Route, RouteFacts, SettleWhen};
+use crate::scheme::{Moment, PaymentId};
+use crate::x402::{PaymentPayload, PaymentRequirements, Reason, Supported, VerifyResponse, Version};
 
 /// What the gate is made of.
 pub struct GateParts {
@@ -61,13 +62,15 @@ pub(super) struct Shared {
     pub(super) ledger: Arc<dyn Ledger>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) runtime: tokio::runtime::Handle,
-    verifications: Semaphore,
+    pub(super) verifications: Semaphore,
     origin_time_seconds: u64,
     pub(super) pledges: Pledges,
     pub(super) redelivery: Redelivery,
     pub(super) under_way: AtomicUsize,
     /// Numbers of claims.
     pub(super) grants: AtomicU64,
+    /// What is quoted for others to honour, and what of theirs is honoured here.
+    pub(super) quotes: Quotes,
 }
 
 /// A payment header of a request.
@@ -106,6 +109,9 @@ pub struct Owed {
 /// Beside the validity of an offer: how long ago somebody else may have submitted a payment.
 const SUBMITTED_WITHIN_SECONDS: u64 = 60;
 
+/// How long an offer waits until other gateways know what it is made of.
+const TELL_WITHIN: Duration = Duration::from_secs(1);
+
 /// Facilitators that are busy or not known yet are worth asking again this soon.
 pub(super) const RETRY_SOON: Duration = Duration::from_secs(2);
 
@@ -128,6 +134,7 @@ impl Gate {
             under_way: AtomicUsize::new(0),
             // Not from zero, so that no two gateways count alike.
             grants: AtomicU64::new(getrandom::u64().unwrap_or_default() >> 2),
+            quotes: Quotes::default(),
         }))
     }
 
@@ -137,18 +144,44 @@ impl Gate {
         self.0.under_way.load(Ordering::Acquire)
     }
 
+    /// Puts up what this gateway quotes, so that others honour it. To be awaited before the first
+    /// client is told; [`keep_up`](Self::keep_up) leaves it up, and puts it up when that failed.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`]: what is quoted meanwhile is honoured here alone.
+    pub async fn put_quotes_up(&self) -> Result<(), LedgerError> {
+        self.0.put_quotes_up().await
+    }
+
+    /// Takes note of what a facilitator supports. Where it advertises what may be otherwise the next
+    /// time, other gateways are told before clients are, unless that takes too long.
+    pub async fn observe(&self, facilitator: FacilitatorId, supported: Arc<Supported>) {
+        let Shared { offers, quotes, .. } = self.0.as_ref();
+        if offers.knows(facilitator, &supported) {
+            return;
+        }
+        if quotes.will_quote(facilitator, offers.rotating(facilitator, &supported)) {
+            let told = tokio::time::timeout(TELL_WITHIN, self.0.put_quotes_up()).await;
+            if !matches!(told, Ok(Ok(()))) {
+                quotes.hurry();
+            }
+        }
+        offers.observe(facilitator, supported);
+    }
+
     /// The live offer of a route, for its challenge.
     #[must_use]
     pub fn offer(&self, route: &Route) -> Option<Arc<LiveOffer>> {
         self.0.offers.get(route.offer()?.index)
     }
 
-    /// Decides on a request: looks up what the route asks for, understands the payment, claims it,
-    /// and has it verified.
+    /// Decides on a request, which falls under `route` by these facts: looks up what the route asks
+    /// for, understands the payment, claims it, and has it verified. A payment for what was quoted for
+    /// this request elsewhere, or with a configuration before, is as good as long as that quote is up.
     pub async fn admit(
         &self,
         route: &Route,
-        method: &http::Method,
+        facts: &RouteFacts<'_>,
         resource: &Resource,
         payment: Option<PaymentHeader<'_>>,
     ) -> Admission {
@@ -157,45 +190,48 @@ impl Gate {
             Decision::Deny => return Admission::Refused(Refusal::Denied),
             Decision::Paid(offer) => offer,
         };
-        let Some(live) = self.0.offers.get(offer.index) else {
-            let cause = "no facilitator is known to settle what this route offers".to_owned();
-            return Admission::Refused(Refusal::Unavailable { cause, retry_after: RETRY_SOON });
+        let live = self.0.offers.get(offer.index);
+        let Some(payment) = payment else {
+            let unpaid = || Refusal::PaymentRequired;
+            return Admission::Refused(live.map_or_else(nothing_known, |_| unpaid()));
         };
-        let Some(payment) = payment else { return Admission::Refused(Refusal::PaymentRequired) };
-        let purchase = Purchase { route: &route.name, method, resource };
-        self.admit_payment(&live, &purchase, payment).await.unwrap_or_else(Admission::Refused)
+        let payment = match PaymentPayload::decode(payment.version, payment.value) {
+            Ok(payment) => payment,
+            Err(reason) => return Admission::Refused(live.map_or_else(nothing_known, |_| invalid(reason))),
+        };
+        let purchase = Purchase { route: &route.name, method: facts.method, resource };
+        let presented = Presented { offer, facts, purchase, payment, moment: self.moment() };
+        self.admit_payment(live.as_deref(), presented).await.unwrap_or_else(Admission::Refused)
     }
 
     async fn admit_payment(
         &self,
-        offer: &LiveOffer,
-        purchase: &Purchase<'_>,
-        header: PaymentHeader<'_>,
+        live: Option<&LiveOffer>,
+        presented: Presented<'_>,
     ) -> Result<Admission, Refusal> {
-        let invalid = |reason| Refusal::Invalid { reason, payer: None };
-        let payment = PaymentPayload::decode(header.version, header.value).map_err(invalid)?;
-        // A payment that says what it is for buys nothing else.
-        if payment.resource_url().is_some_and(|url| url != purchase.resource.url()) {
-            return Err(invalid(Reason::NO_MATCH));
-        }
-        let Some(terms) = offer.accepted_by(&payment) else {
-            return self.admit_remembered(&payment, purchase, header.version).await;
+        let Presented { purchase, payment, moment, .. } = &presented;
+        let fitting = match live {
+            Some(live) => fit(&live.terms, payment, purchase.resource, self.0.offers.public_url(), *moment),
+            None => Err(Misfit::Here(nothing_known())),
         };
-        if !offer.echoes_extensions(&payment) {
-            return Err(invalid(Reason::EXTENSION_ECHO_MISMATCH));
+        match fitting {
+            Ok(fit) => self.admit_fit(fit, purchase).await,
+            Err(Misfit::Never(refusal)) => Err(refusal),
+            Err(misfit @ (Misfit::OtherTerms | Misfit::Here(_))) => {
+                self.admit_otherwise(&presented, misfit).await
+            }
         }
-        let identifier = offer.identifier_of(&payment)?;
-        let request = terms.request(&payment, purchase.resource).ok_or_else(|| invalid(Reason::NO_MATCH))?;
-        let mut authorization = self.inspect(terms, &request).map_err(invalid)?;
-        let too_late = authorization.too_late.take();
+    }
+
+    /// Claims a payment that is for what is asked for, and has it verified.
+    pub(super) async fn admit_fit(&self, fit: Fit, purchase: &Purchase<'_>) -> Result<Admission, Refusal> {
+        let Fit { mut claim, settle } = fit;
+        let too_late = claim.authorization.too_late.take();
         if let Some(reason) = &too_late
-            && !self.is_remembered(authorization.id).await?
+            && !self.is_remembered(claim.authorization.id).await?
         {
-            return Err(Refusal::Invalid { reason: reason.clone(), payer: authorization.payer });
+            return Err(Refusal::Invalid { reason: reason.clone(), payer: claim.authorization.payer });
         }
-        let (facilitator, decimals) = (terms.facilitator, terms.decimals);
-        let claim =
-            Claim { facilitator, decimals, authorization, identifier, request, version: header.version };
         let permit = match self.0.claim(claim, purchase).await? {
             Admission::Paid(permit, _) => permit,
             decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => return Ok(decided),
@@ -205,11 +241,11 @@ impl Gate {
             self.release(permit, reason.as_str()).await;
             return Err(Refusal::Invalid { reason, payer });
         }
-        match offer.settle {
+        match settle {
             // Settling decides by itself, and comes next.
-            SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, offer.settle)),
+            SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
-                Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), offer.settle)),
+                Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), settle)),
                 // Only the payer is owed anything, so it must have been the payer who came.
                 Err(Refusal::Invalid { reason, .. })
                     if permit.proven && settle::speaks_of_use(reason.as_str()) =>
@@ -221,42 +257,6 @@ impl Gate {
                     Err(refusal)
                 }
             },
-        }
-    }
-
-    /// A payment for terms that are not offered any more buys nothing new. One that was settled, or may
-    /// have been, keeps what it bought.
-    async fn admit_remembered(
-        &self,
-        payment: &PaymentPayload,
-        purchase: &Purchase<'_>,
-        version: Version,
-    ) -> Result<Admission, Refusal> {
-        let unmatched = || Refusal::Invalid { reason: Reason::NO_MATCH, payer: None };
-        let accepted = payment.accepted().cloned().ok_or_else(unmatched)?;
-        let requirements: PaymentRequirements =
-            serde_json::from_value(accepted.clone().into()).map_err(|_| unmatched())?;
-        let request =
-            FacilitatorRequest::new(version, requirements, &payment.message, &Value::Object(accepted));
-        let Ok(_slot) = self.0.verifications.try_acquire() else {
-            let cause = "too many verifications under way".to_owned();
-            return Err(Refusal::Unavailable { cause, retry_after: RETRY_SOON });
-        };
-        let scheme = scheme::find(&request.scheme, &request.network);
-        let moment = Moment { now: self.0.clock.now(), margin_seconds: self.0.origin_time_seconds };
-        let authorization =
-            scheme.inspect(&request.requirements, &request.payload, moment).map_err(|_| unmatched())?;
-        if !self.is_remembered(authorization.id).await? {
-            return Err(unmatched());
-        }
-        let (facilitator, decimals, identifier) = (FacilitatorId(0), 0, None);
-        let claim = Claim { facilitator, decimals, authorization, identifier, request, version };
-        match self.0.claim(claim, purchase).await? {
-            Admission::Paid(permit, _) => {
-                self.release(permit, "what it was for is not offered any more").await;
-                Err(unmatched())
-            }
-            decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => Ok(decided),
         }
     }
 
@@ -277,14 +277,13 @@ impl Gate {
         Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))
     }
 
-    fn inspect(&self, terms: &LiveAccept, request: &FacilitatorRequest) -> Result<Authorization, Reason> {
-        let moment = Moment { now: self.0.clock.now(), margin_seconds: self.0.origin_time_seconds };
-        terms.scheme.inspect(&request.requirements, &request.payload, moment)
+    fn moment(&self) -> Moment {
+        Moment { now: self.0.clock.now(), margin_seconds: self.0.origin_time_seconds }
     }
 
     /// Whether a payment that has run out is one that is in use or was settled: then its payer must
     /// not be asked to pay again, or is owed a delivery.
-    async fn is_remembered(&self, id: PaymentId) -> Result<bool, Refusal> {
+    pub(super) async fn is_remembered(&self, id: PaymentId) -> Result<bool, Refusal> {
         let record = self.0.ledger.get(id).await?;
         Ok(record.is_some_and(|record| !record.state.is_free()))
     }
@@ -324,6 +323,11 @@ impl Gate {
     pub async fn settle(&self, permit: Permit) -> Result<Receipt, Refusal> {
         settle::settle(permit).await
     }
+}
+
+fn nothing_known() -> Refusal {
+    let cause = "no facilitator is known to settle what this route offers".to_owned();
+    Refusal::Unavailable { cause, retry_after: RETRY_SOON }
 }
 
 impl From<LedgerError> for Refusal {

@@ -5,48 +5,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::challenge::{Challenge, Resource};
-use super::identifier;
-use super::refusal::Refusal;
-use crate::policy::{Accept, FacilitatorId, Offer, RouteTable, SettleWhen, V1Mode};
-use crate::scheme::{self, Scheme};
-use crate::x402::asset::same_address;
-use crate::x402::types::FacilitatorRequest;
-use crate::x402::{PaymentPayload, PaymentRequirements, Supported, Version, v1};
-
-/// One way to pay that can be settled at present.
-#[derive(Debug)]
-pub struct LiveAccept {
-    /// The terms, complete.
-    pub requirements: PaymentRequirements,
-    /// How payments are understood.
-    pub scheme: &'static dyn Scheme,
-    /// Who settles them.
-    pub facilitator: FacilitatorId,
-    /// Decimal places of the asset.
-    pub decimals: u8,
-    /// Generations the facilitator takes for this scheme and network.
-    facilitator_v1: bool,
-    facilitator_v2: bool,
-    /// Shown to v1 clients.
-    v1: bool,
-    /// Values of rotating `extra` members that are as good: advertised before, or accounts that the
-    /// facilitator signs with and may have advertised to another gateway.
-    as_good: Vec<(String, Vec<Value>)>,
-}
+use super::challenge::Challenge;
+use super::live::{LiveTerms, ToldOthers};
+use crate::policy::{FacilitatorId, Offer, RouteTable};
+use crate::scheme;
+use crate::x402::{Network, Supported, SupportedKind};
 
 /// What a priced route asks for at present.
 #[derive(Debug)]
 pub struct LiveOffer {
-    accepts: Vec<LiveAccept>,
-    extensions: Map<String, Value>,
+    pub(super) terms: LiveTerms,
     /// The prepared answer to unpaid requests.
     pub challenge: Challenge,
-    /// When payments are settled.
-    pub settle: SettleWhen,
-    v1: V1Mode,
 }
 
 /// All live offers, by [`Offer::index`].
@@ -54,15 +26,33 @@ pub struct LiveOffer {
 pub struct OfferBook {
     routes: Arc<RouteTable>,
     public_url: String,
-    known: Mutex<HashMap<FacilitatorId, Known>>,
-    live: ArcSwap<Vec<Option<Arc<LiveOffer>>>>,
+    /// Held while something is noted.
+    noting: Mutex<()>,
+    live: ArcSwap<Live>,
 }
 
+/// What is known, and the offers that follow from it.
 #[derive(Debug, Default)]
-struct Known {
-    supported: Arc<Supported>,
+struct Live {
+    known: HashMap<FacilitatorId, Known>,
+    offers: Vec<Option<Arc<LiveOffer>>>,
+}
+
+/// What is known of a facilitator.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Known {
+    pub(super) supported: Arc<Supported>,
     /// Values seen for `extra` members that rotate: `(scheme, network, member)`, newest last.
     rotating: HashMap<(String, String, String), Vec<Value>>,
+}
+
+/// A value that a facilitator advertised for a member of `extra` that rotates.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Rotating {
+    pub(super) scheme: String,
+    pub(super) network: Network,
+    pub(super) member: String,
+    pub(super) value: Value,
 }
 
 /// Values of a rotating member that stay acceptable.
@@ -72,267 +62,125 @@ impl OfferBook {
     /// A book in which nothing can be settled yet.
     #[must_use]
     pub fn new(routes: Arc<RouteTable>, public_url: String) -> Self {
-        let book = Self { routes, public_url, known: Mutex::default(), live: ArcSwap::default() };
-        book.rebuild(&HashMap::new());
+        let book = Self { routes, public_url, noting: Mutex::default(), live: ArcSwap::default() };
+        book.rebuild(HashMap::new());
         book
+    }
+
+    /// The routes whose offers these are.
+    pub(super) fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// What clients see of the site.
+    pub(super) fn public_url(&self) -> &str {
+        &self.public_url
     }
 
     /// Takes note of what a facilitator supports, and prepares every offer anew if that changed.
     pub fn observe(&self, facilitator: FacilitatorId, supported: Arc<Supported>) {
-        // Each change below is complete before it can panic.
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(&facilitator).is_some_and(|known| known.supported == supported) {
+        let _noting = self.noting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.knows(facilitator, &supported) {
             return;
         }
+        let mut known = self.live.load().known.clone();
         let entry = known.entry(facilitator).or_default();
         entry.remember(&supported);
         entry.supported = supported;
-        self.rebuild(&known);
+        self.rebuild(known);
+    }
+
+    /// Whether this is what is known of a facilitator already.
+    pub(super) fn knows(&self, facilitator: FacilitatorId, supported: &Arc<Supported>) -> bool {
+        self.live.load().known.get(&facilitator).is_some_and(|known| known.supported == *supported)
+    }
+
+    /// What of an answer of a facilitator will be quoted as it is now and may be otherwise in its next.
+    pub(super) fn rotating(&self, facilitator: FacilitatorId, supported: &Supported) -> Vec<Rotating> {
+        let is_quoted = |kind: &SupportedKind, member: &str| {
+            let mut offers = self.routes.all().filter_map(|route| route.offer());
+            offers.any(|offer| {
+                offer.accepts.iter().any(|accept| {
+                    let terms = &accept.requirements;
+                    accept.facilitator == facilitator
+                        && terms.scheme == kind.scheme
+                        && terms.network == kind.network
+                        && !terms.extra.contains_key(member)
+                })
+            })
+        };
+        let mut rotating: Vec<Rotating> = Vec::new();
+        for (kind, member, value) in advertised(supported) {
+            let (scheme, network) = (kind.scheme.clone(), kind.network.clone());
+            let found = Rotating { scheme, network, member: member.to_owned(), value: value.clone() };
+            if !rotating.contains(&found) && is_quoted(kind, member) {
+                rotating.push(found);
+            }
+        }
+        rotating
     }
 
     /// The offer at an index, if anything of it can be settled.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<Arc<LiveOffer>> {
-        self.live.load().get(index).cloned().flatten()
+        self.live.load().offers.get(index).cloned().flatten()
     }
 
-    fn rebuild(&self, known: &HashMap<FacilitatorId, Known>) {
-        let offers = self.routes.all().filter_map(|route| route.offer());
-        let mut live: Vec<Option<Arc<LiveOffer>>> = Vec::new();
-        for offer in offers {
-            if live.len() <= offer.index {
-                live.resize_with(offer.index + 1, || None);
+    /// What of any offer can be settled at present, also with values that others were told.
+    pub(super) fn terms_of(&self, offer: &Offer, told_others: ToldOthers<'_>) -> Option<LiveTerms> {
+        let live = self.live.load();
+        LiveTerms::build(offer, |facilitator| live.known.get(&facilitator), told_others)
+    }
+
+    fn rebuild(&self, known: HashMap<FacilitatorId, Known>) {
+        let mut offers: Vec<Option<Arc<LiveOffer>>> = Vec::new();
+        for offer in self.routes.all().filter_map(|route| route.offer()) {
+            if offers.len() <= offer.index {
+                offers.resize_with(offer.index + 1, || None);
             }
-            live[offer.index] = LiveOffer::build(offer, &self.public_url, known).map(Arc::new);
+            offers[offer.index] = LiveOffer::build(offer, &self.public_url, &known).map(Arc::new);
         }
-        self.live.store(Arc::new(live));
+        self.live.store(Arc::new(Live { known, offers }));
     }
 }
 
 impl Known {
     fn remember(&mut self, supported: &Supported) {
-        for kind in &supported.kinds {
-            let members = scheme::find(&kind.scheme, &kind.network).advertised_extra();
-            for member in members {
-                let Some(value) = kind.extra.get(*member) else { continue };
-                let key = (kind.scheme.clone(), kind.network.to_string(), (*member).to_owned());
-                let values = self.rotating.entry(key).or_default();
-                values.retain(|known| known != value);
-                values.push(value.clone());
-                if values.len() > REMEMBERED_VALUES {
-                    values.remove(0);
-                }
+        for (kind, member, value) in advertised(supported) {
+            let values = self.rotating.entry(key(kind, member)).or_default();
+            values.retain(|known| known != value);
+            values.push(value.clone());
+            if values.len() > REMEMBERED_VALUES {
+                values.remove(0);
             }
         }
+    }
+
+    /// Values that were advertised to this gateway for a member, the present one included.
+    pub(super) fn advertised_before(&self, kind: &SupportedKind, member: &str) -> &[Value] {
+        self.rotating.get(&key(kind, member)).map(Vec::as_slice).unwrap_or_default()
     }
 }
 
 impl LiveOffer {
     fn build(offer: &Offer, public_url: &str, known: &HashMap<FacilitatorId, Known>) -> Option<Self> {
-        let accepts: Vec<LiveAccept> = offer
-            .accepts
-            .iter()
-            .filter_map(|accept| LiveAccept::build(accept, known.get(&accept.facilitator)?))
-            .collect();
-        if accepts.is_empty() {
-            return None;
-        }
-        let terms: Vec<_> = accepts.iter().map(|accept| &accept.requirements).collect();
-        let v1_terms: Vec<_> =
-            accepts.iter().filter(|accept| accept.v1).map(|accept| &accept.requirements).collect();
-        let challenge = Challenge::prepare(offer, public_url, &terms, &v1_terms);
-        let (extensions, settle, v1) = (offer.extensions.clone(), offer.settle, offer.v1);
-        Some(Self { accepts, extensions, challenge, settle, v1 })
-    }
-
-    /// The terms a payment is for, of those offered; `None` when it accepts something else.
-    #[must_use]
-    pub fn accepted_by(&self, payment: &PaymentPayload) -> Option<&LiveAccept> {
-        match payment.version {
-            Version::V2 if self.v1 == V1Mode::Only => None,
-            Version::V2 => {
-                let accepted = payment.accepted()?;
-                self.accepts.iter().find(|accept| accept.matches(accepted))
-            }
-            Version::V1 if self.v1 == V1Mode::Off => None,
-            Version::V1 => {
-                let text = |name: &str| payment.message.get(name).and_then(Value::as_str);
-                let (scheme, network) = (text("scheme")?, text("network")?);
-                self.accepts.iter().find(|accept| {
-                    let terms = &accept.requirements;
-                    accept.v1 && terms.scheme == scheme && terms.network.v1_name() == Some(network)
-                })
-            }
-        }
-    }
-
-    /// The identifier that the client gives its request, where the offer advertises them.
-    ///
-    /// # Errors
-    /// [`Refusal::IdentifierMissing`], [`Refusal::IdentifierMalformed`].
-    pub fn identifier_of(&self, payment: &PaymentPayload) -> Result<Option<String>, Refusal> {
-        identifier::identifier_of(&self.extensions, payment)
-    }
-
-    /// Whether the advertised extensions that the client echoes are unaltered: of each, `info` must
-    /// still contain every advertised member. Extensions left out or unknown do no harm.
-    #[must_use]
-    pub fn echoes_extensions(&self, payment: &PaymentPayload) -> bool {
-        let Some(echoed) = payment.extensions() else { return true };
-        self.extensions.iter().all(|(key, advertised)| match echoed.get(key) {
-            None => true,
-            Some(echo) => match (advertised.get("info"), echo.get("info")) {
-                (None, _) => true,
-                (Some(advertised), Some(echo)) => contains(echo, advertised),
-                (Some(_), None) => false,
-            },
-        })
+        let terms = LiveTerms::build(offer, |facilitator| known.get(&facilitator), &|_, _| Vec::new())?;
+        let requirements: Vec<_> = terms.accepts.iter().map(|accept| &accept.requirements).collect();
+        let v1_requirements: Vec<_> =
+            terms.accepts.iter().filter(|accept| accept.v1).map(|accept| &accept.requirements).collect();
+        let challenge = Challenge::prepare(offer, public_url, &requirements, &v1_requirements);
+        Some(Self { terms, challenge })
     }
 }
 
-impl LiveAccept {
-    fn build(accept: &Accept, known: &Known) -> Option<Self> {
-        let mut requirements = accept.requirements.clone();
-        let (name, network) = (&requirements.scheme, &requirements.network);
-        let scheme = scheme::find(name, network);
-        let v1_kind = known.supported.kind(Version::V1, name, network);
-        let v2_kind = known.supported.kind(Version::V2, name, network);
-        let kind = v2_kind.or(v1_kind)?;
-        let mut as_good = Vec::new();
-        for member in scheme.advertised_extra() {
-            // Written by the operator, it stands; otherwise the offer cannot be made without it.
-            if requirements.extra.contains_key(*member) {
-                continue;
-            }
-            requirements.extra.insert((*member).to_owned(), kind.extra.get(*member)?.clone());
-            let key = (kind.scheme.clone(), kind.network.to_string(), (*member).to_owned());
-            let mut values = known.rotating.get(&key).cloned().unwrap_or_default();
-            values.extend(known.supported.signers_of(network));
-            as_good.push(((*member).to_owned(), values));
-        }
-        if v2_kind.is_none() && v1::requirements(&requirements, "", "").is_none() {
-            // The facilitator speaks v1 alone, and v1 has no words for these terms.
-            return None;
-        }
-        Some(Self {
-            scheme,
-            facilitator: accept.facilitator,
-            decimals: accept.decimals,
-            facilitator_v1: v1_kind.is_some(),
-            facilitator_v2: v2_kind.is_some(),
-            v1: accept.v1,
-            as_good,
-            requirements,
-        })
-    }
-
-    /// Whether `accepted` is these terms: every member equal (addresses as numbers), every offered
-    /// `extra` member present and equal or, where it rotates, recently advertised. Members the
-    /// client adds are tolerated here and not passed on.
-    fn matches(&self, accepted: &Map<String, Value>) -> bool {
-        let terms = &self.requirements;
-        let text = |name: &str| accepted.get(name).and_then(Value::as_str).unwrap_or_default();
-        let core = text("scheme") == terms.scheme
-            && text("network") == terms.network.as_str()
-            && text("amount") == terms.amount.to_string()
-            && same_address(text("asset"), &terms.asset)
-            && same_address(text("payTo"), &terms.pay_to)
-            && accepted.get("maxTimeoutSeconds").and_then(Value::as_u64) == Some(terms.max_timeout_seconds);
-        let none = Map::new();
-        let extra = match accepted.get("extra") {
-            None | Some(Value::Null) => &none,
-            Some(Value::Object(extra)) => extra,
-            Some(_) => return false,
-        };
-        core && terms.extra.iter().all(|(name, offered)| {
-            let Some(value) = extra.get(name) else { return false };
-            value == offered || self.was_advertised(name, value)
-        })
-    }
-
-    fn was_advertised(&self, name: &str, value: &Value) -> bool {
-        self.as_good.iter().any(|(member, values)| member == name && values.contains(value))
-    }
-
-    /// The gateway's terms with the client's choice of rotating members.
-    fn agreed(&self, payment: &PaymentPayload) -> PaymentRequirements {
-        let mut agreed = self.requirements.clone();
-        let chosen = payment.accepted().and_then(|accepted| accepted.get("extra")?.as_object());
-        for (member, _) in &self.as_good {
-            if let Some(value) = chosen.and_then(|extra| extra.get(member)) {
-                agreed.extra.insert(member.clone(), value.clone());
-            }
-        }
-        agreed
-    }
-
-    /// What the facilitator is asked. The requirements are the gateway's own; a v2 client's echo
-    /// of them is used to the letter when it adds nothing, because some facilitators insist that
-    /// both are equal. EVM payments are put into the generation the facilitator speaks.
-    #[must_use]
-    pub fn request(&self, payment: &PaymentPayload, resource: &Resource) -> Option<FacilitatorRequest> {
-        let agreed = self.agreed(payment);
-        let to = match payment.version {
-            Version::V1 if self.facilitator_v1 => Version::V1,
-            Version::V2 if self.facilitator_v2 => Version::V2,
-            Version::V1 => Version::V2,
-            Version::V2 => Version::V1,
-        };
-        if to == payment.version {
-            let requirements = match (to, payment.accepted()) {
-                (Version::V2, Some(accepted)) if adds_nothing(accepted, &agreed) => {
-                    Value::Object(accepted.clone())
-                }
-                (Version::V2, _) => serde_json::to_value(&agreed).ok()?,
-                (Version::V1, _) => v1_requirements(&agreed, resource)?,
-            };
-            return Some(FacilitatorRequest::new(to, agreed, &payment.message, &requirements));
-        }
-        // Only where both generations carry the same signed message does translation make sense.
-        if self.scheme.name() != "exact" {
-            return None;
-        }
-        let payload = payment.message.get("payload")?;
-        let (requirements, message) = match to {
-            Version::V2 => {
-                let requirements = serde_json::to_value(&agreed).ok()?;
-                let message =
-                    serde_json::json!({"x402Version": 2, "accepted": requirements, "payload": payload});
-                (requirements, message)
-            }
-            Version::V1 => {
-                let message = serde_json::json!({"x402Version": 1, "scheme": agreed.scheme,
-                    "network": agreed.network.v1_name()?, "payload": payload});
-                (v1_requirements(&agreed, resource)?, message)
-            }
-        };
-        Some(FacilitatorRequest::new(to, agreed, message.as_object()?, &requirements))
-    }
+fn key(kind: &SupportedKind, member: &str) -> (String, String, String) {
+    (kind.scheme.clone(), kind.network.to_string(), member.to_owned())
 }
 
-fn v1_requirements(terms: &PaymentRequirements, resource: &Resource) -> Option<Value> {
-    let mut entry = v1::requirements(terms, "", "")?;
-    entry["resource"] = Value::from(resource.url());
-    Some(entry)
-}
-
-/// Whether the client's echo has no member that the terms do not have.
-fn adds_nothing(accepted: &Map<String, Value>, terms: &PaymentRequirements) -> bool {
-    const MEMBERS: [&str; 7] =
-        ["scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds", "extra"];
-    accepted.keys().all(|name| MEMBERS.contains(&name.as_str()))
-        && accepted
-            .get("extra")
-            .and_then(Value::as_object)
-            .is_none_or(|extra| extra.keys().all(|name| terms.extra.contains_key(name)))
-}
-
-/// Whether `whole` contains every member of `part`, recursively; arrays must be equal.
-fn contains(whole: &Value, part: &Value) -> bool {
-    match (whole, part) {
-        (Value::Object(whole), Value::Object(part)) => {
-            part.iter().all(|(name, part)| whole.get(name).is_some_and(|whole| contains(whole, part)))
-        }
-        _ => whole == part,
-    }
+/// What a facilitator advertises for members that rotate.
+fn advertised(supported: &Supported) -> impl Iterator<Item = (&SupportedKind, &'static str, &Value)> {
+    supported.kinds.iter().flat_map(|kind| {
+        let members = scheme::find(&kind.scheme, &kind.network).advertised_extra();
+        members.iter().filter_map(move |member| Some((kind, *member, kind.extra.get(*member)?)))
+    })
 }

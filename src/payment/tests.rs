@@ -1,6 +1,7 @@
 //! The gate's promises, with a scripted facilitator and a ledger in memory.
 
 mod driving;
+mod quotes;
 mod terms;
 
 use std::collections::VecDeque;
@@ -16,7 +17,8 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
 use crate::ledger::{Accounts as _, Filter, ModelLedger, PaymentState, Redelivery};
 use crate::policy::{
-    Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteTable, SettleWhen, UpstreamId, V1Mode,
+    Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteFacts, RoutePath, RouteTable,
+    SettleWhen, UpstreamId, V1Mode,
 };
 use crate::scheme::testing::{MOMENT, payment, terms};
 use crate::x402::types::FacilitatorRequest;
@@ -107,6 +109,20 @@ pub(super) fn supported(versions: &[Version], extra: &Value) -> Arc<Supported> {
     Arc::new(Supported { kinds: versions.iter().map(kind).collect(), ..Supported::default() })
 }
 
+/// Asks a gate for a page.
+pub(super) async fn ask(
+    gate: &Gate,
+    route: &Route,
+    method: &http::Method,
+    path: &str,
+    payment: Option<PaymentHeader<'_>>,
+) -> Admission {
+    let (headers, canonical) = (http::HeaderMap::new(), RoutePath::parse(path).unwrap());
+    let facts =
+        RouteFacts { method: method.as_str(), host: "", path: &canonical, query: "", headers: &headers };
+    gate.admit(route, &facts, &Resource::new(ORIGIN, path, ""), payment).await
+}
+
 struct Shop {
     gate: Gate,
     route: Arc<Route>,
@@ -179,8 +195,7 @@ impl Shop {
     }
 
     async fn admit_as(&self, method: http::Method, path: &str, payment: PaymentHeader<'_>) -> Admission {
-        let resource = Resource::new(ORIGIN, path, "");
-        self.gate.admit(&self.route, &method, &resource, Some(payment)).await
+        ask(&self.gate, &self.route, &method, path, Some(payment)).await
     }
 
     /// Presents a payment for something else than the usual.
@@ -421,8 +436,7 @@ async fn nothing_is_admitted_while_it_is_not_known_who_settles() {
     let shop = usual();
     shop.offers.observe(FacilitatorId(0), Arc::new(Supported::default()));
     assert!(matches!(shop.refusal(&v2(1)).await, Refusal::Unavailable { .. }));
-    let resource = Resource::new(ORIGIN, "/a", "");
-    let unpaid = shop.gate.admit(&shop.route, &http::Method::GET, &resource, None).await;
+    let unpaid = ask(&shop.gate, &shop.route, &http::Method::GET, "/a", None).await;
     assert!(matches!(unpaid, Admission::Refused(Refusal::Unavailable { .. })), "{unpaid:?}");
 }
 

@@ -40,12 +40,13 @@ impl Gate {
         self.0.beat().await
     }
 
-    /// Drives, takes over and forgets until the process ends. `retention_seconds` is how long
+    /// Drives, takes over, forgets, and leaves up what is quoted, until the process ends. `retention_seconds` is how long
     /// payments are kept.
     pub async fn keep_up(self, retention_seconds: u64) {
         // None waits for another: a facilitator that stalls must neither keep the others' payments
         // waiting nor make this gateway look dead.
-        tokio::join!(self.show_life(), self.keep_driving(), self.keep_forgetting(retention_seconds));
+        let forgetting = self.keep_forgetting(retention_seconds);
+        tokio::join!(self.show_life(), self.keep_driving(), forgetting, self.0.keep_quotes_up());
     }
 
     async fn show_life(&self) {

@@ -335,9 +335,8 @@ impl Writer {
 
     fn offer(&mut self, offer: &Offer) -> usize {
         let accepts = offer.accepts.iter();
-        let accepts = accepts
-            .map(|accept| (self.terms.place(Terms::of(accept)), accept.requirements.amount))
-            .collect();
+        let accepts =
+            accepts.map(|accept| (self.terms.place(Terms::of(accept)), accept.requirements.amount)).collect();
         let extensions = self.extensions.place(offer.extensions.clone());
         self.offers.place(ListedOffer { accepts, extensions, settle: offer.settle, v1: offer.v1 })
     }

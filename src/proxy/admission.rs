@@ -14,7 +14,7 @@ use super::respond::{ALLOWED, Refused};
 use super::service::plan;
 use super::{Paywall, arrival};
 use crate::payment::{Admission, Owed, Permit, Refusal};
-use crate::policy::{Decision, Route, RouteFacts, SettleWhen};
+use crate::policy::{Decision, Route, SettleWhen};
 use crate::telemetry::Outcome;
 
 impl Paywall {
@@ -23,13 +23,7 @@ impl Paywall {
         request: &RequestHeader,
         target: &Target,
     ) -> Result<Arc<Route>, crate::policy::RouteError> {
-        let facts = RouteFacts {
-            method: request.method.as_str(),
-            host: &target.host,
-            path: &target.path,
-            query: &target.query,
-            headers: &request.headers,
-        };
+        let facts = target.facts(request);
         let facts = match announced_method(request) {
             Some(method) => self.routes.preflight(facts, method),
             None => facts,
@@ -84,8 +78,8 @@ impl Paywall {
             }
         };
         let version = payment.map(|payment| payment.version);
-        let method = &session.req_header().method;
-        match self.gate.admit(&plan.route, method, &plan.resource, payment).await {
+        let facts = plan.target.facts(session.req_header());
+        match self.gate.admit(&plan.route, &facts, &plan.resource, payment).await {
             Admission::Free => {
                 ctx.plan = Some(plan);
                 Ok(false)

@@ -4,7 +4,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 
 use crate::payment::PaymentHeader;
-use crate::policy::{PathError, RoutePath};
+use crate::policy::{PathError, RouteFacts, RoutePath};
 use crate::x402::{Version, header as x402};
 
 /// Why a request cannot be decided on: answered 400 (431 for a size).
@@ -100,6 +100,17 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// What decides on the route of a request with this target.
+    pub(super) fn facts<'a>(&'a self, request: &'a RequestHeader) -> RouteFacts<'a> {
+        RouteFacts {
+            method: request.method.as_str(),
+            host: &self.host,
+            path: &self.path,
+            query: &self.query,
+            headers: &request.headers,
+        }
+    }
+
     /// Reads the target: origin-form or absolute-form, its authority checked against `Host` by
     /// Pingora before.
     pub(super) fn read(request: &RequestHeader) -> Result<Self, BadRequest> {

@@ -33,15 +33,20 @@ pub(crate) fn payer() -> Address {
 
 /// The `payload` of a right EIP-3009 payment for [`terms`].
 pub(crate) fn payment(nonce: u8) -> serde_json::Value {
+    payment_of(&terms(), nonce)
+}
+
+/// The same for terms that have another amount or payee.
+pub(crate) fn payment_of(terms: &PaymentRequirements, nonce: u8) -> serde_json::Value {
     let message = super::TransferWithAuthorization {
         from: payer(),
-        to: PAY_TO.parse().unwrap(),
-        value: terms().amount.0,
+        to: terms.pay_to.parse().unwrap(),
+        value: terms.amount.0,
         validAfter: alloy_primitives::U256::ZERO,
         validBefore: alloy_primitives::U256::from(MOMENT.now.0 + 300),
         nonce: B256::repeat_byte(nonce),
     };
-    let digest = super::authorization_digest(&message, "USDC", "2", 84532, terms().asset.parse().unwrap());
+    let digest = super::authorization_digest(&message, "USDC", "2", 84532, terms.asset.parse().unwrap());
     serde_json::json!({"signature": sign(digest), "authorization": {
         "from": message.from, "to": message.to, "value": message.value.to_string(), "validAfter": "0",
         "validBefore": message.validBefore.to_string(), "nonce": message.nonce,

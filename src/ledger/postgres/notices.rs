@@ -36,11 +36,7 @@ impl Board {
         work.await
     }
 
-    pub(super) async fn leave_up(
-        &self,
-        keys: &[B256],
-        lifetime: Duration,
-    ) -> Result<Vec<B256>, LedgerError> {
+    pub(super) async fn leave_up(&self, keys: &[B256], lifetime: Duration) -> Result<Vec<B256>, LedgerError> {
         if keys.is_empty() {
             return Ok(Vec::new());
         }

@@ -70,8 +70,7 @@ pub(super) fn texts(
     keys: &[B256],
     now: UnixSeconds,
 ) -> Result<Vec<(B256, String)>, Fault> {
-    let mut select =
-        connection.prepare_cached("SELECT text FROM notices WHERE key = ?1 AND until > ?2")?;
+    let mut select = connection.prepare_cached("SELECT text FROM notices WHERE key = ?1 AND until > ?2")?;
     let mut found = Vec::new();
     for key in keys {
         let text = select.query_row(params![key.as_slice(), seconds(now)], |row| row.get(0)).optional()?;

@@ -233,11 +233,9 @@ impl State {
             Work::Step(step, _) => step.is_durable(),
             // What was quoted must be honoured by the gateway that starts when the power is back.
             Work::PutUp { .. } => true,
-            Work::Due { .. }
-            | Work::Beat(_)
-            | Work::Forget { .. }
-            | Work::LeaveUp { .. }
-            | Work::Read(_) => false,
+            Work::Due { .. } | Work::Beat(_) | Work::Forget { .. } | Work::LeaveUp { .. } | Work::Read(_) => {
+                false
+            }
         };
         let durable = tasks.iter().any(is_durable);
         match self.transact_as(tasks, durable)? {

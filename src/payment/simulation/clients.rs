@@ -10,12 +10,12 @@ use tokio::task::JoinSet;
 
 use super::world::{REDELIVERY, Running, World};
 use crate::ledger::DeliveryEnd;
-use crate::payment::tests::ORIGIN;
-use crate::payment::{Admission, Owed, PaymentHeader, Permit, Receipt, Refusal, Resource};
+use crate::payment::tests::ask;
+use crate::payment::{Admission, Owed, PaymentHeader, Permit, Receipt, Refusal};
 use crate::policy::SettleWhen;
 use crate::scheme::testing::{MOMENT, payment, terms};
 use crate::scheme::{ExactEvm, Moment, PaymentId, Scheme as _};
-use crate::x402::{Version, header};
+use crate::x402::{Reason, Version, header};
 
 /// Payments in a run.
 const PAYMENTS: u8 = 12;
@@ -41,6 +41,8 @@ struct Client {
     complete: u32,
     /// Deliveries that this client saw begin.
     begun: u32,
+    /// Deliveries of which nothing was sent.
+    not_begun: u32,
     /// The gateway of a complete answer was killed before it can have noted it.
     may_repeat: bool,
 }
@@ -66,11 +68,23 @@ impl Client {
         world.knows(B256::repeat_byte(nonce), id);
         let method = if nonce.is_multiple_of(4) { http::Method::POST } else { http::Method::GET };
         let header = header::encode(&message).unwrap();
-        Self { world: Arc::clone(world), id, header, method, complete: 0, begun: 0, may_repeat: false }
+        Self {
+            world: Arc::clone(world),
+            id,
+            header,
+            method,
+            complete: 0,
+            begun: 0,
+            not_begun: 0,
+            may_repeat: false,
+        }
     }
 
     async fn run(mut self) {
         self.world.wait(60_000).await;
+        if !self.is_quoted().await {
+            return;
+        }
         if self.world.fails(10) && self.world.submit(self.id).is_some() {
             self.world.count(|totals| totals.front_runs += 1);
         }
@@ -92,14 +106,28 @@ impl Client {
         }
     }
 
+    /// Waits for a gateway that asks for what this client pays; others know of it by then.
+    async fn is_quoted(&self) -> bool {
+        for _ in 0..40 {
+            let running = self.world.gateway();
+            let put_up = tokio::time::timeout(Duration::from_secs(1), running.gate.put_quotes_up());
+            if running.quotes && matches!(put_up.await, Ok(Ok(()))) && !running.life.is_over() {
+                return true;
+            }
+            self.world.wait(3_000).await;
+        }
+        false
+    }
+
     fn judge(&self) {
         let allowed = if self.may_repeat { 1 + REDELIVERY.tries } else { 1 };
         if self.complete > allowed {
             self.world.violated(self.id, &format!("was delivered whole {} times", self.complete));
         }
         // Whether a gateway that was killed had begun to send is not known; what cannot be fetched twice
-        // counts as sent then.
-        let can_ask_again = self.method == http::Method::GET && self.begun <= REDELIVERY.tries;
+        // counts as sent then, and what can as a try.
+        let unknown = self.not_begun.saturating_sub(self.world.known_not_begun(self.id));
+        let can_ask_again = self.method == http::Method::GET && self.begun + unknown <= REDELIVERY.tries;
         if self.complete == 0 && can_ask_again && self.world.paid(self.id).is_some() {
             self.world.violated(self.id, "was paid and never delivered");
         }
@@ -116,16 +144,20 @@ impl Client {
 
     async fn request(&mut self, running: &Running) -> Came {
         let world = Arc::clone(&self.world);
-        let resource = Resource::new(ORIGIN, "/a", "");
         let header = self.header.clone();
         let payment = PaymentHeader { version: Version::V2, value: header.as_bytes() };
         let method = self.method.clone();
-        match running.gate.admit(&world.route, &method, &resource, Some(payment)).await {
+        match ask(&running.gate, &running.route, &method, "/a", Some(payment)).await {
             Admission::Free => {
                 world.violated(self.id, "was not asked for");
                 Came::End
             }
-            Admission::Paid(permit, when) => self.buy(running, permit, when).await,
+            Admission::Paid(permit, when) => {
+                if !running.quotes {
+                    world.count(|totals| totals.honoured += 1);
+                }
+                self.buy(running, permit, when).await
+            }
             Admission::Owed(owed) => {
                 world.count(|totals| totals.owed += 1);
                 let Owed { receipt, .. } = *owed;
@@ -158,6 +190,7 @@ impl Client {
         }
         if world.fails(10) {
             receipt.delivery.end(DeliveryEnd::NotBegun);
+            self.not_begun += 1;
             return Came::Nothing;
         }
         let mut receipt = receipt;
@@ -191,6 +224,13 @@ impl Client {
             Refusal::Unavailable { .. } => {}
             Refusal::AlreadyUsed => {
                 world.count(|totals| totals.already_used += 1);
+                return Came::End;
+            }
+            // Its quote is up for longer than the payment itself is valid.
+            Refusal::Invalid { reason, .. }
+                if *reason == Reason::NO_MATCH && world.now() < MOMENT.now.plus(300) =>
+            {
+                world.violated(self.id, "was not honoured");
                 return Came::End;
             }
             // Spent or run out; at once it may be that the chain could not be asked.

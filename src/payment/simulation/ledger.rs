@@ -114,6 +114,9 @@ impl Ledger for Edge {
     ) -> Result<(), LedgerError> {
         let result = self.step(|| self.ledger.delivered(token, end, now)).await;
         self.world.note(token.id, ("delivered", end, &result));
+        if end == DeliveryEnd::NotBegun && !matches!(result, Err(LedgerError::Unavailable(_))) {
+            self.world.noted_not_begun(token.id);
+        }
         result
     }
 

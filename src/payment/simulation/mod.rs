@@ -1,6 +1,6 @@
 //! A seeded simulation of admission, settlement and delivery: gateways that are killed, a facilitator
 //! that loses, delays and refuses, a ledger that fails before or after it has written, clients that
-//! leave and come back. Time is simulated, so an hour takes milliseconds, and a seed repeats its run.
+//! leave and come back, prices that differ from gateway to gateway. Time is simulated, so an hour takes milliseconds, and a seed repeats its run.
 //!
 //! `TOLLGATE_SIMULATION_SEED=n` runs one seed, `TOLLGATE_SIMULATION_RUNS=n` so many.
 

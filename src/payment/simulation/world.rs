@@ -16,11 +16,11 @@ use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
 use crate::ledger::{LedgerError, ModelLedger, Redelivery};
 use crate::payment::tests::{ORIGIN, priced_route, supported};
 use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
-use crate::policy::{FacilitatorId, Route, RouteTable, SettleWhen};
+use crate::policy::{FacilitatorId, Route, SettleWhen};
 use crate::scheme::testing::{MOMENT, terms};
 use crate::scheme::{OnChain, PaymentId};
 use crate::x402::types::FacilitatorRequest;
-use crate::x402::{Network, Reason, SettleResponse, Supported, VerifyResponse, Version};
+use crate::x402::{Network, PaymentRequirements, Reason, SettleResponse, Supported, VerifyResponse, Version};
 
 /// Gateways that run at a time.
 pub(super) const GATEWAYS: usize = 3;
@@ -41,10 +41,12 @@ pub(super) struct Totals {
     pub(super) ledger_failures: u64,
     pub(super) kills: u64,
     pub(super) front_runs: u64,
+    /// Payments taken by gateways that quote another price.
+    pub(super) honoured: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [(&'static str, u64); 11] {
+    fn fields(&self) -> [(&'static str, u64); 12] {
         [
             ("complete", self.complete),
             ("broken_off", self.broken_off),
@@ -57,6 +59,7 @@ impl Totals {
             ("ledger_failures", self.ledger_failures),
             ("kills", self.kills),
             ("front_runs", self.front_runs),
+            ("honoured", self.honoured),
         ]
     }
 
@@ -73,6 +76,7 @@ impl Totals {
         self.ledger_failures += other.ledger_failures;
         self.kills += other.kills;
         self.front_runs += other.front_runs;
+        self.honoured += other.honoured;
     }
 
     pub(super) fn assert_that_everything_happened(&self) {
@@ -87,6 +91,9 @@ impl Totals {
 #[derive(Clone)]
 pub(super) struct Running {
     pub(super) gate: Gate,
+    pub(super) route: Arc<Route>,
+    /// Whether its price is the one that is paid.
+    pub(super) quotes: bool,
     pub(super) life: Arc<Life>,
     ledger: ModelLedger,
 }
@@ -109,8 +116,7 @@ impl Life {
 
 /// Everything.
 pub(super) struct World {
-    pub(super) route: Arc<Route>,
-    table: Arc<RouteTable>,
+    settle: SettleWhen,
     chance: Mutex<u64>,
     healed: AtomicBool,
     started: Instant,
@@ -120,6 +126,8 @@ pub(super) struct World {
     payments: Mutex<BTreeMap<B256, PaymentId>>,
     /// Payments on the chain, with their transactions.
     chain: Mutex<BTreeMap<PaymentId, String>>,
+    /// How often the ledger knows that nothing of a payment's answer was sent.
+    not_begun: Mutex<BTreeMap<PaymentId, u32>>,
     violations: Mutex<Vec<String>>,
     /// What happened to which payment, for whoever reads a violation.
     history: Mutex<Vec<(PaymentId, String)>>,
@@ -130,10 +138,8 @@ impl World {
     pub(super) fn new(seed: u64) -> Arc<Self> {
         let settle =
             if seed.is_multiple_of(2) { SettleWhen::BeforeResponse } else { SettleWhen::BeforeRequest };
-        let (table, route) = priced_route(terms(), settle);
         let world = Arc::new(Self {
-            route,
-            table,
+            settle,
             chance: Mutex::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             healed: AtomicBool::new(false),
             started: Instant::now(),
@@ -141,6 +147,7 @@ impl World {
             running: Mutex::default(),
             payments: Mutex::default(),
             chain: Mutex::default(),
+            not_begun: Mutex::default(),
             violations: Mutex::default(),
             history: Mutex::default(),
             totals: Mutex::default(),
@@ -152,9 +159,13 @@ impl World {
         world
     }
 
+    /// Starts a gateway with one of two prices.
     fn start_gateway(self: &Arc<Self>) -> Running {
         let life = Arc::new(Life::default());
-        let offers = Arc::new(OfferBook::new(Arc::clone(&self.table), ORIGIN.into()));
+        let quotes = self.happens(60);
+        let amount = if quotes { terms().amount } else { "20000".parse().unwrap() };
+        let (table, route) = priced_route(PaymentRequirements { amount, ..terms() }, self.settle);
+        let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
         offers.observe(FacilitatorId(0), supported(&[Version::V2], &json!({})));
         let ledger = self.model.another();
         let edge = Edge { world: Arc::clone(self), life: Arc::clone(&life), ledger: ledger.clone() };
@@ -173,7 +184,7 @@ impl World {
             redelivery: REDELIVERY,
         });
         tokio::spawn(gate.clone().keep_up(1_000_000));
-        Running { gate, life, ledger }
+        Running { gate, route, quotes, life, ledger }
     }
 
     pub(super) fn gateway(&self) -> Running {
@@ -227,6 +238,15 @@ impl World {
         let nonce = request.payload["authorization"]["nonce"].as_str().unwrap().parse().unwrap();
         let payments = self.payments.lock().unwrap();
         *payments.get::<B256>(&nonce).unwrap()
+    }
+
+    pub(super) fn noted_not_begun(&self, id: PaymentId) {
+        *self.not_begun.lock().unwrap().entry(id).or_default() += 1;
+    }
+
+    /// How often the ledger knows that nothing of a payment's answer was sent.
+    pub(super) fn known_not_begun(&self, id: PaymentId) -> u32 {
+        self.not_begun.lock().unwrap().get(&id).copied().unwrap_or_default()
     }
 
     pub(super) fn ledger(&self) -> &ModelLedger {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use super::super::schema::MIGRATIONS;
 use super::{Accounts as _, Folder, Ledger as _, NOW, SqliteAccounts, SqliteLedger, claim, claimed};
 
 fn refusal(path: &Path) -> String {
@@ -50,10 +51,11 @@ fn files_that_are_no_ledgers_are_refused_and_left_as_they_are() {
     database(&named("foreign"), "CREATE TABLE payments (a INTEGER)");
     database(&named("newer"), "PRAGMA application_id = 0x74674c64; PRAGMA user_version = 7");
     std::fs::create_dir(named("folder")).unwrap();
+    let newer = format!("was written by a newer version (schema 7; this one knows {})", MIGRATIONS.len());
     for (name, words) in [
         ("text", "the file is not an SQLite database"),
         ("foreign", "is a database of another program; name another file for the ledger"),
-        ("newer", "was written by a newer version (schema 7; this one knows 1); use that version"),
+        ("newer", &newer),
         ("folder", "is a folder; name a file for the ledger"),
         ("gone/ledger.db", "does not exist; create it"),
         ("text/ledger.db", "is not a folder"),
