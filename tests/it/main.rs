@@ -33,6 +33,7 @@ mod proxy_framing;
 mod proxy_operations;
 mod proxy_retries;
 mod proxy_settlement;
+mod quotes;
 mod readme;
 mod redelivery;
 mod release;

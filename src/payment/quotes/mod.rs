@@ -41,8 +41,10 @@ const LOOKS: usize = 3;
 /// Bytes of notices that are put up in one go.
 const PUT_UP_BYTES: usize = 512 * 1024;
 
-/// Least time between two times that notices are read.
+/// Time between two times that notices are read, on average.
 const READ_EVERY: Duration = Duration::from_secs(1);
+/// How many times they may be read without waiting, after a while without any.
+const READS_AT_ONCE: u32 = 8;
 /// Payments that wait until notices are read.
 const WAITING_MAX: usize = 512;
 
@@ -69,6 +71,8 @@ struct LastRead {
     began: Instant,
     /// `None`: it was broken off.
     outcome: Option<Result<(), LedgerError>>,
+    /// When as many reads would have been due as there were.
+    due: Instant,
 }
 
 impl Default for Quotes {
@@ -143,8 +147,8 @@ impl Shared {
         Ok(())
     }
 
-    /// Reads what is up, unless somebody began to do so after `came`, and at most every so often: junk
-    /// may wait, but costs the ledger no more. Where there are no other gateways, it is read once.
+    /// Reads what is up, unless somebody began to do so after `came`, and only every so often: junk may
+    /// wait, but costs the ledger no more. Where there are no other gateways, it is read once.
     pub(super) async fn hear_quotes(self: &Arc<Self>, came: Instant) -> Result<(), Refusal> {
         let unavailable =
             |cause: &str| Refusal::Unavailable { cause: cause.to_owned(), retry_after: RETRY_SOON };
@@ -164,18 +168,18 @@ impl Shared {
 
     async fn read_after(&self, came: Instant) -> Result<(), LedgerError> {
         let mut last = self.quotes.last_read.lock().await;
-        if let Some(LastRead { began, outcome: Some(outcome) }) = &*last
+        if let Some(LastRead { began, outcome: Some(outcome), .. }) = &*last
             && (*began > came || (outcome.is_ok() && !self.ledger.is_shared()))
         {
             return outcome.clone();
         }
-        if let Some(last) = &*last {
-            tokio::time::sleep_until(last.began + READ_EVERY).await;
-        }
-        let began = Instant::now();
-        *last = Some(LastRead { began, outcome: None });
+        let now = Instant::now();
+        let due = last.as_ref().map_or(now, |last| last.due.max(now));
+        tokio::time::sleep(due.duration_since(now).saturating_sub(READ_EVERY * READS_AT_ONCE)).await;
+        let (began, due) = (Instant::now(), due + READ_EVERY);
+        *last = Some(LastRead { began, outcome: None, due });
         let outcome = self.read_notices(began).await;
-        *last = Some(LastRead { began, outcome: Some(outcome.clone()) });
+        *last = Some(LastRead { began, outcome: Some(outcome.clone()), due });
         outcome
     }
 

@@ -14,6 +14,9 @@ type Script = Arc<Mutex<VecDeque<Act>>>;
 /// What a facilitator does with a settlement for which nothing is scripted.
 type Habit = Arc<dyn Fn(&Facilitator, &Request) -> Act + Send + Sync>;
 
+/// What it says that it supports, each time it is asked.
+type Advertising = Arc<dyn Fn() -> Value + Send + Sync>;
+
 /// A scripted facilitator.
 #[derive(Clone)]
 pub struct Facilitator {
@@ -26,7 +29,7 @@ struct Books {
     verify: Script,
     settle: Script,
     habit: Mutex<Habit>,
-    supported: Mutex<Value>,
+    supported: Mutex<Advertising>,
     charged: Mutex<Vec<String>>,
 }
 
@@ -51,7 +54,7 @@ impl Facilitator {
             verify: Script::default(),
             settle: Script::default(),
             habit: Mutex::new(Arc::new(Self::settled)),
-            supported: Mutex::new(supported),
+            supported: Mutex::new(Arc::new(move || supported.clone())),
             charged: Mutex::default(),
         });
         let known = Arc::new(OnceLock::<Self>::new());
@@ -75,7 +78,10 @@ impl Facilitator {
                 let habit = Arc::clone(&self.books.habit.lock().unwrap());
                 habit(self, request)
             }),
-            "/supported" => Act::json(200, &self.books.supported.lock().unwrap()),
+            "/supported" => {
+                let advertising = Arc::clone(&self.books.supported.lock().unwrap());
+                Act::json(200, &advertising())
+            }
             _ => Act::answer(404, &[], ""),
         }
     }
@@ -143,7 +149,12 @@ impl Facilitator {
 
     /// What it supports from now on.
     pub fn will_support(&self, supported: Value) {
-        *self.books.supported.lock().unwrap() = supported;
+        self.advertises_so(move || supported.clone());
+    }
+
+    /// What it says that it supports from now on, anew each time it is asked.
+    pub fn advertises_so(&self, advertising: impl Fn() -> Value + Send + Sync + 'static) {
+        *self.books.supported.lock().unwrap() = Arc::new(advertising);
     }
 
     /// What it does with its next settlement, once it is told to; the call counts as arrived before.

@@ -57,12 +57,7 @@ impl Gateway {
     /// Starts a gateway and does not wait.
     pub fn spawn(config: &str) -> Self {
         let (address, admin) = (free_address(), free_address());
-        let listen = if config.contains("[[listeners]]") {
-            config.replace("LISTEN", &address.to_string())
-        } else {
-            format!("listen = \"{address}\"\n{config}")
-        };
-        Self::with_file(&format!("{listen}\n[admin]\nlisten = \"{admin}\"\n"), address, admin)
+        Self::with_file(&with_addresses(config, address, admin), address, admin)
     }
 
     /// Starts a gateway on a file that is complete, and does not wait.
@@ -83,6 +78,14 @@ impl Gateway {
     pub async fn start_again(&mut self) {
         self.child = run(self.folder.path());
         self.wait_until_ready().await;
+    }
+
+    /// Starts it again with another configuration, the same addresses and the same ledger, and waits
+    /// until it is ready.
+    pub async fn start_again_with(&mut self, config: &str) {
+        let config = with_addresses(config, self.address, self.admin);
+        std::fs::write(self.folder.path().join("gateway.toml"), config).unwrap();
+        self.start_again().await;
     }
 
     /// Waits until `/readyz` says so.
@@ -191,6 +194,16 @@ impl Gateway {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A configuration with the addresses that a test's gateway has.
+fn with_addresses(config: &str, address: SocketAddr, admin: SocketAddr) -> String {
+    let listen = if config.contains("[[listeners]]") {
+        config.replace("LISTEN", &address.to_string())
+    } else {
+        format!("listen = \"{address}\"\n{config}")
+    };
+    format!("{listen}\n[admin]\nlisten = \"{admin}\"\n")
 }
 
 /// Runs the gateway of a folder; what it writes is added to the log there.
