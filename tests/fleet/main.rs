@@ -6,12 +6,15 @@
 
 #![allow(unreachable_pub, missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod balancers;
 #[path = "../crash/dice.rs"]
 #[allow(dead_code)]
 mod dice;
+mod example;
 mod presenter;
 mod replicas;
 mod sharing;
+mod standby;
 #[path = "../it/support/mod.rs"]
 #[allow(dead_code, unused_imports, clippy::format_push_string)]
 mod support;

@@ -45,6 +45,11 @@ impl Fleet {
         fleet
     }
 
+    /// Nobody yet, on a ledger that others use.
+    pub fn of(ledger: String) -> Self {
+        Self { replicas: Vec::new(), ledger, config: String::new() }
+    }
+
     /// Starts one more.
     pub async fn join(&mut self) -> &Replica {
         let name = format!("replica-{}", self.replicas.len());
