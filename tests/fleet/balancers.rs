@@ -1,4 +1,4 @@
-//! Behind nginx and behind HAProxy, as `deploy/replicas` sets them up.
+//! Behind the load balancers of `deploy/replicas`, set up as they are there.
 
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
@@ -26,6 +26,31 @@ async fn tollgate(arguments: &[&str], environment: &[(&str, &str)]) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {}\n{errors}", output.status);
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program, which must be content and have nothing to remark.
+fn is_content(program: &str, arguments: &[&str]) {
+    let mut command = Command::new(program);
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+        .env("TOLLGATE_LEDGER", "postgres://user@host/database");
+    let output = command.args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
+    let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    let remark = said.to_lowercase().contains("warn");
+    assert!(output.status.success() && !remark, "{program} {arguments:?}: {said}");
+}
+
+#[test]
+fn the_configurations_of_the_example_are_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| format!("{}/deploy/replicas/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (nginx, haproxy) = (file("nginx.conf"), file("haproxy.cfg"));
+    is_content("nginx", &["-t", "-e", "stderr", "-p", folder.path().to_str().unwrap(), "-c", &nginx]);
+    is_content("haproxy", &["-c", "-f", &haproxy]);
+    for name in ["gateway.toml", "site.toml"] {
+        is_content(env!("CARGO_BIN_EXE_tollgate"), &["check", &file(name)]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

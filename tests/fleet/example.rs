@@ -46,14 +46,14 @@ impl Example {
         let heard = Arc::clone(&said);
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                heard.lock().unwrap().push_str(&format!("{line}\n"));
+                *heard.lock().unwrap() += &(line + "\n");
             }
         });
         let heard = Arc::clone(&said);
         std::thread::spawn(move || {
             let mut text = String::new();
             let _ = errors.read_to_string(&mut text);
-            heard.lock().unwrap().push_str(&text);
+            *heard.lock().unwrap() += &text;
         });
         let mut example = Self { child, said, shift, folder: PathBuf::new() };
         let deadline = Instant::now() + STARTING;

@@ -1,6 +1,6 @@
 //! The fleet: several real gateways over one PostgreSQL keep the promises of one, whichever of them a
-//! request reaches, while some are killed, stopped, paused and started, also behind nginx and HAProxy,
-//! and while the database fails over to a standby.
+//! request reaches, while some are killed, stopped, paused and started, also behind load balancers, and
+//! while the database fails over to a standby.
 //!
 //! `TOLLGATE_FLEET_SEED` repeats the moments at which the large test kills and stops gateways.
 

@@ -142,7 +142,9 @@ async fn a_thousand_payments_presented_twenty_times_each_to_three_replicas_are_e
     judge_settlements(&sold, &held, &till);
     judge_origin(&held, &origin);
     let mut states: HashMap<&str, usize> = HashMap::new();
-    held.values().for_each(|state| *states.entry(state).or_default() += 1);
+    for state in held.values() {
+        *states.entry(state).or_default() += 1;
+    }
     println!(
         "held by the killed gateway: {states:?}; exempt: {exempt}; sold at the restart's end: {at_restart}"
     );

@@ -13,8 +13,8 @@
 #   thaw     lets them go on
 #   fill     no file may grow beyond what it is now or two megabytes: the disk is full
 #   free     there is room again
-#   standby  makes a standby that streams from the server, on a port of its own: "done PORT". The server
-#            waits for it if synchronous_standby_names says so ("tollgate" is its name)
+#   standby PORT  makes a standby that streams from the server, reached at PORT, and listens on one of its
+#            own: "done OWN". The server waits for it if synchronous_standby_names names it, "tollgate"
 #   part     ends the standby's process as a crash would
 #   rejoin   starts it again; it streams what it missed
 #   promote  makes it a server of its own
@@ -108,7 +108,7 @@ make_standby() {
         >>"$folder/control" 2>&1 </dev/null || return 1
     # The settings came along; what is said last counts.
     {
-        echo "primary_conninfo = 'host=127.0.0.1 port=$port user=postgres application_name=tollgate'"
+        echo "primary_conninfo = 'host=127.0.0.1 port=$1 user=postgres application_name=tollgate'"
         echo "synchronous_standby_names = ''"
     } >>"$standby/postgresql.conf"
     touch "$standby/standby.signal"
@@ -158,7 +158,7 @@ done
 [ -n "$port" ] || { cat "$folder/control" "$folder/log" >&2; fail "the server does not start"; }
 echo "ready $port $folder"
 
-while read -r command; do
+while read -r command argument; do
     case $command in
         stop) control -m fast stop ;;
         kill) control -m immediate stop ;;
@@ -168,7 +168,7 @@ while read -r command; do
         # An odd half page more, so that writes end short as they do on a full disk.
         fill) limit_files 2101248 ;;
         free) limit_files unlimited ;;
-        standby) make_standby ;;
+        standby) make_standby "$argument" ;;
         part) control_standby -m immediate stop ;;
         rejoin) start_standby ;;
         promote) control_standby promote ;;

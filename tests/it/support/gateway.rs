@@ -100,6 +100,7 @@ impl Gateway {
     }
 
     /// Its configuration.
+    #[allow(dead_code, reason = "for tests/fleet")]
     pub fn file(&self) -> PathBuf {
         self.folder.path().join("gateway.toml")
     }

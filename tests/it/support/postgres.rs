@@ -46,10 +46,11 @@ impl Postgres {
         assert_eq!(self.ask(order), "done", "{order}");
     }
 
-    /// Makes a standby that streams from it. Returns the standby's port; orders `part`, `rejoin` and
-    /// `promote` are about it.
-    pub fn standby(&self) -> u16 {
-        self.ask("standby").strip_prefix("done ").unwrap().parse().unwrap()
+    /// Makes a standby that streams from it, which it reaches at a port. Returns the standby's own port;
+    /// orders `part`, `rejoin` and `promote` are about it.
+    #[allow(dead_code, reason = "for tests/fleet")]
+    pub fn standby(&self, through: u16) -> u16 {
+        self.ask(&format!("standby {through}")).strip_prefix("done ").unwrap().parse().unwrap()
     }
 
     fn ask(&self, order: &str) -> String {

@@ -62,6 +62,7 @@ impl Relay {
     }
 
     /// Leads new connections elsewhere from now on, as an address that moves to another machine.
+    #[allow(dead_code, reason = "for tests/fleet")]
     pub fn lead_to(&self, target: SocketAddr) {
         *self.target.lock().unwrap() = target;
     }
