@@ -7,6 +7,7 @@ mod pay;
 mod run;
 
 use std::io::{self, IsTerminal as _, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -51,11 +52,27 @@ enum Command {
 #[command(after_help = "\
 Examples:
   tollgate run
-  tollgate run -c /etc/tollgate/gateway.toml")]
+  tollgate run -c /etc/tollgate/gateway.toml
+  tollgate run --listen 127.0.0.1:8412 --admin 127.0.0.1:9412     a second gateway on the same file")]
 pub(crate) struct RunArguments {
     /// Configuration to run on
     #[arg(short, long, value_name = "FILE", default_value = "gateway.toml")]
     pub(crate) config: PathBuf,
+    /// Address clients connect to, instead of `listen` of the configuration; may be given several times
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub(crate) listen: Vec<SocketAddr>,
+    /// Private address for /healthz, /readyz and /metrics, instead of that of the configuration
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
+    pub(crate) admin: Option<SocketAddr>,
+}
+
+fn parse_address(text: &str) -> Result<SocketAddr, String> {
+    let example = "write an IP address and a port, such as 127.0.0.1:8402";
+    let address: SocketAddr = text.parse().map_err(|_| example.to_owned())?;
+    if address.port() == 0 {
+        return Err(format!("port 0 is not a port anybody can connect to; {example}"));
+    }
+    Ok(address)
 }
 
 /// Arguments of `check`.
@@ -96,7 +113,7 @@ pub(crate) struct ExplainArguments {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.command.unwrap_or(Command::Run(cli.run)) {
-        Command::Run(arguments) => run::run(&arguments.config),
+        Command::Run(arguments) => run::run(arguments),
         Command::Check(arguments) => report(|out, err, colour| check::run(&arguments.file, out, err, colour)),
         Command::Explain(arguments) => {
             let ExplainArguments { method, url, headers, config } = &arguments;
@@ -144,6 +161,21 @@ mod tests {
         assert!(
             matches!(cli.command, Some(Command::Run(arguments)) if arguments.config.as_os_str() == "other.toml")
         );
+    }
+
+    #[test]
+    fn run_takes_addresses_in_place_of_those_of_the_file() {
+        let line =
+            ["tollgate", "run", "--listen", "127.0.0.1:1", "--listen", "[::1]:1", "--admin", "127.0.0.1:2"];
+        let Some(Command::Run(arguments)) = Cli::try_parse_from(line).unwrap().command else {
+            panic!("not run");
+        };
+        assert_eq!(arguments.listen, ["127.0.0.1:1".parse().unwrap(), "[::1]:1".parse().unwrap()]);
+        assert_eq!(arguments.admin, Some("127.0.0.1:2".parse().unwrap()));
+        for address in ["8402", ":8402", "localhost:8402", "127.0.0.1:0", "127.0.0.1"] {
+            assert!(Cli::try_parse_from(["tollgate", "run", "--listen", address]).is_err(), "{address}");
+            assert!(Cli::try_parse_from(["tollgate", "--admin", address]).is_err(), "{address}");
+        }
     }
 
     #[test]

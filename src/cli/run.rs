@@ -4,7 +4,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::config::{self, Config};
+use super::RunArguments;
+use crate::config::{self, Addresses, Config};
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::gateway::Gateway;
 use crate::proxy::settings::UpstreamAddress;
@@ -12,9 +13,10 @@ use crate::telemetry;
 
 /// Runs the gateway until it is told to stop. Exit code 1: the configuration is wrong, or the
 /// gateway cannot start.
-pub(super) fn run(file: &Path) -> ExitCode {
+pub(super) fn run(arguments: RunArguments) -> ExitCode {
     let colour = super::wants_colour();
-    let (config, warnings) = match config::load(file) {
+    let RunArguments { config: file, listen, admin } = arguments;
+    let (config, warnings) = match config::load_at(&file, &Addresses { listen, admin }) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             for mistake in mistakes {
@@ -27,7 +29,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
         eprintln!("{}", warning.render(colour));
     }
     telemetry::log(config.log.json, config.log.level);
-    let banner = banner(&config, file);
+    let banner = banner(&config, &file);
     let gateway = match Gateway::build(&config) {
         Ok(gateway) => gateway,
         Err(error) => {

@@ -13,7 +13,7 @@ use super::source::Source;
 use super::terms::Terms;
 use super::upstreams::Upstreams;
 use super::walk::{Node, Section};
-use super::{Config, Env, Loaded, accounts, ledger, listeners, routes, service, settings, syntax};
+use super::{Addresses, Config, Env, Loaded, accounts, ledger, listeners, routes, service, settings, syntax};
 use crate::x402::Network;
 
 /// Networks shown to v1 clients when nothing else is written: those that every one of them knows.
@@ -25,11 +25,19 @@ const V1_NETWORKS: [&str; 4] = ["base", "base-sepolia", "avalanche", "avalanche-
 /// # Errors
 /// Everything that is wrong with it, in the order of the file, warnings included.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
+    parse_at(text, file_name, env, &Addresses::default())
+}
+
+/// Compiles like [`parse`], for a process that listens elsewhere than the file says.
+///
+/// # Errors
+/// As [`parse`]; and addresses that do not go with the file.
+pub fn parse_at(text: &str, file_name: &str, env: Env<'_>, addresses: &Addresses) -> Loaded {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
     let source = Source::new(file_name, text, syntax::secrets(text, tree.get_ref()));
     let report = Report::new(&source);
     syntax::report(&report, &syntax_errors);
-    let config = compile(&report, tree.get_ref(), env);
+    let config = compile(&report, tree.get_ref(), env, addresses);
     let failed = report.has_errors();
     if config.is_none() && !failed {
         // Whatever is left out was reported; should that ever not be so, this is not a configuration.
@@ -42,14 +50,19 @@ pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
     }
 }
 
-fn compile<'a>(report: &'a Report<'a>, table: &'a DeTable<'a>, env: Env<'a>) -> Option<Config> {
+fn compile<'a>(
+    report: &'a Report<'a>,
+    table: &'a DeTable<'a>,
+    env: Env<'a>,
+    addresses: &Addresses,
+) -> Option<Config> {
     let top = Section::top(report, table, &TOP);
     top.check_keys();
     let limits = settings::limits(&top);
     let (log, cors, sandbox_balance) =
         (settings::log(&top), settings::cors(&top), settings::sandbox_balance(&top));
-    let listeners = listeners::listeners(&top);
-    let admin = listeners::admin(&top, &listeners);
+    let listeners = listeners::listeners(&top, &addresses.listen);
+    let admin = listeners::admin(&top, addresses.admin, &listeners);
     let public_url = listeners::public_url(&top, &listeners);
 
     let mut own: Vec<_> = listeners.iter().map(|listener| listener.address).chain(admin).collect();

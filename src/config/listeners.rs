@@ -14,8 +14,29 @@ const DEFAULT_LISTEN: SocketAddr =
 const DEFAULT_ADMIN: SocketAddr =
     SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 9402));
 
-/// Reads `listen` or `[[listeners]]`; at least one listener, unless something was reported.
-pub(super) fn listeners(top: &Section<'_>) -> Vec<Listener> {
+/// Reads `listen` or `[[listeners]]`; at least one listener, unless something was reported. `instead`
+/// are the addresses the process was given to listen on.
+pub(super) fn listeners(top: &Section<'_>, instead: &[SocketAddr]) -> Vec<Listener> {
+    let written = written(top);
+    if instead.is_empty() {
+        return written;
+    }
+    // What else [[listeners]] says, TLS above all, must not get lost on the way.
+    if top.get("listeners").is_some() {
+        let help = "write `listen` in place of [[listeners]], or run without --listen";
+        top.missing("--listen: stands in for `listen`, and this file has [[listeners]]", help);
+    }
+    let mut listeners: Vec<Listener> = Vec::new();
+    for address in instead {
+        if listeners.iter().any(|other| overlap(other.address, *address)) {
+            top.missing(format!("--listen: {address} is already listened on"), "name each address once");
+        }
+        listeners.push(plain(*address));
+    }
+    listeners
+}
+
+fn written(top: &Section<'_>) -> Vec<Listener> {
     let mut found: Vec<(Node<'_>, Listener)> = Vec::new();
     match top.either("listen", "listeners") {
         None => return vec![plain(DEFAULT_LISTEN)],
@@ -52,8 +73,24 @@ pub(super) fn listeners(top: &Section<'_>) -> Vec<Listener> {
     listeners
 }
 
-/// Reads `[admin]`; `None` when the operator switched it off.
-pub(super) fn admin(top: &Section<'_>, listeners: &[Listener]) -> Option<SocketAddr> {
+/// Reads `[admin]`; `None` when the operator switched it off. `instead` is the address the process was
+/// given for it.
+pub(super) fn admin(
+    top: &Section<'_>,
+    instead: Option<SocketAddr>,
+    listeners: &[Listener],
+) -> Option<SocketAddr> {
+    let taken = |chosen: SocketAddr| listeners.iter().find(|listener| overlap(listener.address, chosen));
+    let message = |chosen: SocketAddr, taken: &Listener| {
+        format!("the private address {chosen} is also that of a listener, {}", taken.address)
+    };
+    if let Some(chosen) = instead {
+        if let Some(taken) = taken(chosen) {
+            let help = "choose another port, such as --admin 127.0.0.1:9402";
+            top.missing(format!("--admin: {}", message(chosen, taken)), help);
+        }
+        return Some(chosen);
+    }
     let table = top.get("admin").and_then(|node| node.section(&ADMIN));
     let node = table.and_then(|table| table.get("listen"));
     let chosen = match &node {
@@ -65,8 +102,8 @@ pub(super) fn admin(top: &Section<'_>, listeners: &[Listener]) -> Option<SocketA
         }
         Some(node) => address(node)?,
     };
-    if let Some(taken) = listeners.iter().find(|listener| overlap(listener.address, chosen)) {
-        let message = format!("the private address {chosen} is also that of a listener, {}", taken.address);
+    if let Some(taken) = taken(chosen) {
+        let message = message(chosen, taken);
         let help = "choose another port, such as listen = \"127.0.0.1:9402\" below [admin]";
         match &node {
             Some(node) => node.error(message, help),

@@ -48,7 +48,7 @@ use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::{Asset, Money};
 
-pub use compile::parse;
+pub use compile::{parse, parse_at};
 pub use diagnostic::{Diagnostic, Severity, count};
 pub use source::Place;
 
@@ -105,6 +105,15 @@ pub struct LogSettings {
     pub level: tracing::Level,
 }
 
+/// Where one process listens, in place of what its file says: gateways on one machine can share a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Addresses {
+    /// Addresses clients connect to, instead of `listen`; empty: those of the file.
+    pub listen: Vec<SocketAddr>,
+    /// The operator's private address, instead of `[admin] listen`.
+    pub admin: Option<SocketAddr>,
+}
+
 /// Where environment variables are looked up.
 pub type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
@@ -119,8 +128,16 @@ pub const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// # Errors
 /// Everything that is wrong with it, warnings included; a file that cannot be read is one error.
 pub fn load(path: &Path) -> Loaded {
+    load_at(path, &Addresses::default())
+}
+
+/// Reads a configuration file like [`load`], for a process that listens elsewhere.
+///
+/// # Errors
+/// As [`load`]; and addresses that do not go with the file.
+pub fn load_at(path: &Path, addresses: &Addresses) -> Loaded {
     let text = read(path).map_err(|error| vec![*error])?;
-    parse(&text, &path.display().to_string(), &|name| std::env::var(name).ok())
+    parse_at(&text, &path.display().to_string(), &|name| std::env::var(name).ok(), addresses)
 }
 
 /// Reads the text of a configuration file.

@@ -13,6 +13,11 @@
 #   thaw     lets them go on
 #   fill     no file may grow beyond what it is now or two megabytes: the disk is full
 #   free     there is room again
+#   standby PORT  makes a standby that streams from the server, reached at PORT, and listens on one of its
+#            own: "done OWN". The server waits for it if synchronous_standby_names names it, "tollgate"
+#   part     ends the standby's process as a crash would
+#   rejoin   starts it again; it streams what it missed
+#   promote  makes it a server of its own
 #
 # Missing binaries are installed from Debian's package "postgresql" (as root, or through sudo).
 set -euo pipefail
@@ -95,8 +100,38 @@ start() {
     control -l "$folder/log" -o "-p $port" start
 }
 
+standby=$folder/standby
+standby_port=
+
+make_standby() {
+    "${as_user[@]}" "$binaries/pg_basebackup" -h 127.0.0.1 -p "$port" -U postgres -D "$standby" -X stream -c fast \
+        >>"$folder/control" 2>&1 </dev/null || return 1
+    # The settings came along; what is said last counts.
+    {
+        echo "primary_conninfo = 'host=127.0.0.1 port=$1 user=postgres application_name=tollgate'"
+        echo "synchronous_standby_names = ''"
+    } >>"$standby/postgresql.conf"
+    touch "$standby/standby.signal"
+    [ ${#as_user[@]} = 0 ] || chown "$user" "$standby/standby.signal"
+    for _ in $(seq 20); do
+        standby_port=$((12000 + RANDOM % 8000))
+        if (exec 3<>"/dev/tcp/127.0.0.1/$standby_port") 2>/dev/null; then continue; fi
+        if start_standby; then return; fi
+    done
+    return 1
+}
+
+control_standby() {
+    "${as_user[@]}" "$binaries/pg_ctl" -D "$standby" -w -t 60 "$@" >>"$folder/control" 2>&1 </dev/null
+}
+
+start_standby() {
+    control_standby -l "$folder/standby.log" -o "-p $standby_port" start
+}
+
 clean_up() {
     signal CONT
+    [ ! -e "$standby/postmaster.pid" ] || control_standby -m immediate stop || true
     [ ! -e "$data/postmaster.pid" ] || control -m immediate stop || true
     rm -rf "$folder"
 }
@@ -123,7 +158,7 @@ done
 [ -n "$port" ] || { cat "$folder/control" "$folder/log" >&2; fail "the server does not start"; }
 echo "ready $port $folder"
 
-while read -r command; do
+while read -r command argument; do
     case $command in
         stop) control -m fast stop ;;
         kill) control -m immediate stop ;;
@@ -133,7 +168,11 @@ while read -r command; do
         # An odd half page more, so that writes end short as they do on a full disk.
         fill) limit_files 2101248 ;;
         free) limit_files unlimited ;;
+        standby) make_standby "$argument" ;;
+        part) control_standby -m immediate stop ;;
+        rejoin) start_standby ;;
+        promote) control_standby promote ;;
         *) fail "\"$command\" is not known" ;;
-    esac || { cat "$folder/control" "$folder/log" >&2; fail "cannot $command"; }
-    echo done
+    esac || { cat "$folder/control" "$folder"/*log >&2; fail "cannot $command"; }
+    if [ "$command" = standby ]; then echo "done $standby_port"; else echo done; fi
 done

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 
 use super::{BASE, clean, first_offer, load_with, messages, messages_with, rendered};
-use crate::config::{Config, parse};
+use crate::config::{Addresses, Config, parse, parse_at};
 use crate::facilitator::settings::{Auth, FacilitatorSettings, HttpSettings};
 use crate::proxy::settings::Cors;
 
@@ -76,6 +76,53 @@ fn listeners_are_addresses_that_can_be_told_apart() {
         clean(&format!("{SITE}public_url = \"HTTPS://A.example:443/\"\n")).public_url,
         "https://a.example"
     );
+}
+
+#[test]
+fn a_process_may_listen_elsewhere_than_its_file_says() {
+    let at = |text: &str, listen: &[&str], admin: Option<&str>| {
+        let listen = listen.iter().map(|text| text.parse().unwrap()).collect();
+        let admin = admin.map(|text| text.parse().unwrap());
+        parse_at(text, "gateway.toml", &|_| None, &Addresses { listen, admin })
+    };
+    let told = |text: &str, listen: &[&str], admin: Option<&str>| {
+        let all = at(text, listen, admin).unwrap_err();
+        all.iter().map(|one| one.message.clone()).collect::<Vec<_>>()
+    };
+    let written = "upstream = \"demo\"\nlisten = \"127.0.0.1:80\"\npublic_url = \"https://a.example\"\n";
+    let (config, warnings) = at(written, &["127.0.0.1:81", "[::1]:82"], Some("127.0.0.1:83")).unwrap();
+    assert!(warnings.is_empty(), "{}", rendered(&warnings));
+    let listens: Vec<String> = config.listeners.iter().map(|one| one.address.to_string()).collect();
+    assert_eq!(listens, ["127.0.0.1:81", "[::1]:82"]);
+    assert_eq!(
+        (config.admin, config.public_url.as_str()),
+        ("127.0.0.1:83".parse().ok(), "https://a.example")
+    );
+    // What a process is not told it has from the file.
+    let (config, _) = at(written, &[], Some("127.0.0.1:83")).unwrap();
+    assert_eq!(config.listeners[0].address.to_string(), "127.0.0.1:80");
+    let (config, _) = at(&format!("{written}[admin]\nlisten = false\n"), &["127.0.0.1:81"], None).unwrap();
+    assert_eq!(config.admin, None);
+    let off = format!("{written}[admin]\nlisten = false\n");
+    assert_eq!(at(&off, &[], Some("127.0.0.1:83")).unwrap().0.admin, "127.0.0.1:83".parse().ok());
+    // Nothing is forwarded to the gateway itself.
+    let looped = "upstream = \"http://127.0.0.1:81\"\npublic_url = \"https://a.example\"\n";
+    assert!(at(looped, &[], None).is_ok());
+    assert_eq!(told(looped, &["127.0.0.1:81"], None).len(), 1);
+    let tls = "upstream = \"demo\"\n[[listeners]]\naddress = \"127.0.0.1:80\"\n";
+    assert_eq!(
+        told(tls, &["127.0.0.1:81"], None),
+        ["--listen: stands in for `listen`, and this file has [[listeners]]"]
+    );
+    assert_eq!(
+        told(SITE, &["127.0.0.1:81", "0.0.0.0:81"], None),
+        ["--listen: 0.0.0.0:81 is already listened on"]
+    );
+    assert_eq!(
+        told(SITE, &["127.0.0.1:81"], Some("127.0.0.1:81")),
+        ["--admin: the private address 127.0.0.1:81 is also that of a listener, 127.0.0.1:81"]
+    );
+    assert!(told("listen = \"x\"\nupstream = \"demo\"", &["127.0.0.1:81"], None)[0].starts_with("listen: "));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The gateway as a process.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -100,6 +100,12 @@ impl Gateway {
             assert!(Instant::now() < deadline, "the gateway is not ready:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Its configuration.
+    #[allow(dead_code, reason = "for tests/fleet")]
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("gateway.toml")
     }
 
     /// What it has written.

@@ -43,9 +43,20 @@ impl Postgres {
 
     /// Has it stopped, killed, started, frozen, thawed, filled or freed: see the script.
     pub fn order(&self, order: &str) {
+        assert_eq!(self.ask(order), "done", "{order}");
+    }
+
+    /// Makes a standby that streams from it, which it reaches at a port. Returns the standby's own port;
+    /// orders `part`, `rejoin` and `promote` are about it.
+    #[allow(dead_code, reason = "for tests/fleet")]
+    pub fn standby(&self, through: u16) -> u16 {
+        self.ask(&format!("standby {through}")).strip_prefix("done ").unwrap().parse().unwrap()
+    }
+
+    fn ask(&self, order: &str) -> String {
         let mut script = self.script.lock().unwrap();
         writeln!(script.orders.as_mut().unwrap(), "{order}").unwrap();
-        assert_eq!(script.answer(), "done", "{order}");
+        script.answer()
     }
 
     /// URL of a database.
