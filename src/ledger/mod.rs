@@ -279,6 +279,14 @@ pub trait Ledger: Accounts {
     /// [`LedgerError::Unavailable`].
     async fn counts(&self) -> Result<Counts, LedgerError>;
 
+    /// Since when it has kept account: of a payment made before, it does not know what it bought. When
+    /// it was created; for one of a version that took no note of that, when it was brought up to date,
+    /// or its oldest claim if that is earlier.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError>;
+
     /// Puts up notices for the gateways that share the ledger, or leaves them up for longer. They see
     /// them when it returns. Where there can be no others, there is nothing to do.
     ///

@@ -28,6 +28,8 @@ pub(crate) struct ModelLedger {
 struct Shared {
     records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
+    /// Seconds since 1970; without a word, it is as old as time.
+    born_at: u64,
     gone: HashSet<i64>,
     notices: BTreeMap<B256, Notice>,
     /// What every call says while it is set.
@@ -37,6 +39,13 @@ struct Shared {
 impl ModelLedger {
     pub(crate) fn new() -> Self {
         Self { me: GatewayId(0), shared: Arc::default() }.another()
+    }
+
+    /// One that was created at this time.
+    pub(crate) fn born(at: UnixSeconds) -> Self {
+        let ledger = Self::new();
+        ledger.lock().born_at = at.0;
+        ledger
     }
 
     /// Another gateway over the same ledger.
@@ -250,6 +259,10 @@ impl Steps for ModelLedger {
             }
         }
         Ok(counts)
+    }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        Ok(UnixSeconds(self.usable()?.born_at))
     }
 
     async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {

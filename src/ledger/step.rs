@@ -74,6 +74,7 @@ pub(super) trait Steps: Accounts {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError>;
     async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError>;
     async fn counts(&self) -> Result<Counts, LedgerError>;
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError>;
     /// Where there is nobody else to read notices, there is nothing to do.
     async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
         let _ = notices;
@@ -180,6 +181,10 @@ impl<T: Steps> Ledger for T {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         Steps::counts(self).await
+    }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        Steps::birth(self).await
     }
 
     async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {

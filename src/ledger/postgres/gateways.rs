@@ -77,6 +77,10 @@ impl Books {
         self.lines.run(self.limits().work, |connection| Box::pin(counts(connection))).await
     }
 
+    pub(super) async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.lines.run(self.limits().work, |connection| Box::pin(birth(connection))).await
+    }
+
     /// Shows that this gateway is alive, and takes over what others left behind.
     pub(super) async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
         let (me, limits) = (self.me, self.limits());
@@ -334,6 +338,13 @@ async fn counts(connection: &mut Connection) -> Result<Counts, Trouble> {
                   WHERE state IN ('claimed', 'settling', 'unresolved') GROUP BY state";
     let found = sqlx::query(select).fetch_all(&mut connection.raw).await;
     found.and_then(|rows| read_counts(&rows)).map_err(Trouble::working)
+}
+
+async fn birth(connection: &mut Connection) -> Result<UnixSeconds, Trouble> {
+    let row = sqlx::query("SELECT at FROM tollgate_birth").fetch_one(&mut connection.raw).await;
+    let at: i64 = row.and_then(|row| row.try_get(0)).map_err(Trouble::working)?;
+    // Of a time that cannot be, nothing is older than this ledger.
+    Ok(UnixSeconds(u64::try_from(at).unwrap_or(u64::MAX)))
 }
 
 fn read_counts(rows: &[PgRow]) -> Result<Counts, sqlx::Error> {

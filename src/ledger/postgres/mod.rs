@@ -176,6 +176,10 @@ impl Steps for PostgresLedger {
         self.books.counts().await
     }
 
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.books.birth().await
+    }
+
     async fn put_up(&self, notices: &[Notice]) -> Result<(), LedgerError> {
         self.books.put_up(notices).await
     }

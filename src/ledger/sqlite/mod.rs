@@ -223,4 +223,8 @@ impl Steps for SqliteLedger {
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.read(books::counts).await
     }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.read(books::birth).await
+    }
 }

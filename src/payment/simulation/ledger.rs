@@ -127,4 +127,8 @@ impl Ledger for Edge {
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.step(|| Ledger::counts(&self.ledger)).await
     }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.step(|| Ledger::birth(&self.ledger)).await
+    }
 }

@@ -2,9 +2,11 @@
 
 use futures_util::future::join_all;
 
+use super::super::schema::bring_up_to;
 use super::super::{PostgresAccounts, PostgresLedger};
 use super::server::{Postgres, run};
 use super::*;
+use crate::clock::Clock as _;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_start_together_make_one_ledger() {
@@ -18,7 +20,7 @@ async fn gateways_that_start_together_make_one_ledger() {
         assert_eq!(state(&ledgers[0], &numbered(number)).await, Some(PaymentState::Claimed));
     }
     // Nothing is done twice: a second table of this name would be an error, and so would a second row.
-    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = 1 FROM tollgate_schema); END'").await;
+    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = max(version) FROM tollgate_schema); END'").await;
 }
 
 #[tokio::test]
@@ -82,4 +84,44 @@ async fn a_database_that_is_not_there_yet_is_waited_for() {
     assert!(is_unavailable(&refused), "{refused:?}");
     assert!(is_unavailable(&ledger.beat(NOW).await));
     assert!(is_unavailable(&ledger.get(numbered(1).id).await));
+}
+
+#[tokio::test]
+async fn a_ledger_knows_for_good_when_it_was_created() {
+    let url = Postgres::shared().database().await;
+    let before = SystemClock.now();
+    let first = PostgresLedger::open(&url).await.unwrap();
+    let birth = first.birth().await.unwrap();
+    // Both clocks are this machine's; whole seconds are rounded.
+    assert!((before..=SystemClock.now().plus(1)).contains(&birth), "{birth:?}");
+    claimed(&first, &numbered(1)).await;
+    run(&url, "UPDATE tollgate_birth SET at = at - 1000").await;
+    let second = PostgresLedger::open(&url).await.unwrap();
+    for ledger in [first, second] {
+        assert_eq!(ledger.birth().await, Ok(UnixSeconds(birth.0 - 1000)));
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_version_that_took_no_note_of_it_is_as_old_as_its_oldest_payment() {
+    for (claimed_at, as_it) in [(5_000, true), (u32::MAX, false)] {
+        let url = Postgres::shared().database().await;
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        bring_up_to(&mut connection, 1).await.unwrap();
+        let insert = format!(
+            "INSERT INTO tollgate_payments (id, attempt, state, network, asset, amount, pay_to, scheme, version, route, \
+                method, resource, facilitator, request_hash, repeatable, redelivery_seconds, redelivery_tries, \
+                claimed_at, unique_transaction, transaction, reason, deliveries, grant_number, tries, changed_at) \
+             SELECT sha256(number::text::bytea), 1, 'delivered', '', '', 1, '', '', 2, '', '', '', '', '', false, 0, 0, \
+                {claimed_at} + number, false, '', '', 1, 0, 0, 0 FROM generate_series(0, 3) AS number"
+        );
+        run(&url, &insert).await;
+        let before = SystemClock.now();
+        let birth = PostgresLedger::open(&url).await.unwrap().birth().await.unwrap();
+        if as_it {
+            assert_eq!(birth, UnixSeconds(claimed_at.into()));
+        } else {
+            assert!((before..=SystemClock.now().plus(1)).contains(&birth), "{birth:?}");
+        }
+    }
 }
