@@ -80,6 +80,9 @@ CREATE TABLE tollgate_birth (
 COMMENT ON TABLE tollgate_birth IS 'Since when this ledger has kept account, in seconds since 1970';
 INSERT INTO tollgate_birth (at)
     SELECT least(extract(epoch FROM clock_timestamp())::int8, min(claimed_at)) FROM tollgate_payments;
+ALTER TABLE tollgate_gateways ADD COLUMN lease interval;
+COMMENT ON COLUMN tollgate_gateways.lease IS
+    'How long after seen a gateway may be silent, by its own promise; without one, ten seconds';
 "];
 
 /// The version this gateway works with.
