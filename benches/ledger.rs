@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use alloy_primitives::{B256, U256, keccak256};
 use tollgate::clock::{Clock as _, SystemClock, UnixSeconds};
-use tollgate::ledger::settings::LedgerUrl;
+use tollgate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
 use tollgate::ledger::{
     self, Claimed, DeliveryEnd, Ledger, NewClaim, Particulars, PayerLimits, Redelivery, Settlement,
 };
@@ -70,10 +70,11 @@ fn main() {
     for url in &urls {
         let url = LedgerUrl::parse(url, folder.path()).unwrap_or_else(|error| panic!("{url} {error}"));
         if let LedgerUrl::Sqlite(path) = &url {
-            runtime.block_on(ledger::open(&url)).unwrap_or_else(|error| panic!("{error}"));
+            runtime.block_on(ledger::open(&url, TAKEOVER_AFTER)).unwrap_or_else(|error| panic!("{error}"));
             fill(path, arguments.settled);
         }
-        let ledger = runtime.block_on(ledger::open(&url)).unwrap_or_else(|error| panic!("{error}"));
+        let ledger =
+            runtime.block_on(ledger::open(&url, TAKEOVER_AFTER)).unwrap_or_else(|error| panic!("{error}"));
         runtime.block_on(ledger.beat(SystemClock.now())).unwrap();
         let name = match url {
             LedgerUrl::Memory => "SQLite in memory".to_owned(),

@@ -107,7 +107,7 @@ impl Gateway {
         };
         let facilitators: Vec<_> = config.facilitator_groups.iter().map(group).collect();
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
-        let ledger = runtime.block_on(ledger::open(&config.ledger.url))?;
+        let ledger = runtime.block_on(ledger::open(&config.ledger.url, config.ledger.takeover_after))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators: facilitators.clone(),

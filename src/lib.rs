@@ -85,6 +85,8 @@
 //!   for; that it succeeded is on disk before a byte of the answer leaves. A step of the ledger whose
 //!   answer was lost is told again, or undone, in the background (`payment/closing.rs`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
+//! - **A ledger knows since when it has kept account.** What a payment made before bought is not known,
+//!   so it buys nothing more ([`ledger::Ledger::birth`], `payment/chains.rs`).
 //!
 //! # Where state lives
 //!

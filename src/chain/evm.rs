@@ -103,10 +103,10 @@ impl EvmChain {
             return self.unspent(payment, judged).await;
         }
         let wanted = wanted(payment);
-        if let Some(receipt) = self.receipt_of(hint, judged).await?
+        if let Some((receipt, block)) = self.receipt_of(hint, judged).await?
             && self.hint_paid(payment, wanted, &receipt).await?
         {
-            return Ok(paid(wanted, receipt.transaction_hash));
+            return Ok(paid(wanted, receipt.transaction_hash, block));
         }
         let start = since.0.saturating_sub(CLOCK_SKEW_SECONDS);
         let range = around(&self.node, start, judged).await?;
@@ -154,18 +154,23 @@ impl EvmChain {
         Ok(if same { Finding::Expired } else { Finding::Open })
     }
 
-    /// The receipt of a transaction that succeeded and is deep enough.
-    async fn receipt_of(&self, hash: Option<B256>, judged: Block) -> Result<Option<Receipt>, ChainError> {
+    /// The receipt of a transaction that succeeded and is deep enough, and its block.
+    async fn receipt_of(
+        &self,
+        hash: Option<B256>,
+        judged: Block,
+    ) -> Result<Option<(Receipt, Block)>, ChainError> {
         let Some(hash) = hash else { return Ok(None) };
         let receipt = self.node.receipt(hash).await?;
         let Some(receipt) = receipt.filter(|found| found.status == 1 && found.block_number <= judged.number)
         else {
             return Ok(None);
         };
-        if self.node.block(receipt.block_number).await?.hash != receipt.block_hash {
+        let block = self.node.block(receipt.block_number).await?;
+        if block.hash != receipt.block_hash {
             return Err(ChainError::new("the chain was reorganised while it was asked"));
         }
-        Ok(Some(receipt))
+        Ok(Some((receipt, block)))
     }
 
     /// Whether the transaction that a facilitator named made this payment. The word of a facilitator
@@ -205,14 +210,14 @@ impl EvmChain {
             return Err(window.no_trace());
         };
         let hash = log.transaction_hash;
-        let receipt = self.receipt_of(Some(hash), window.judged).await?;
-        match receipt.map(|receipt| events::deed(&receipt, asset, wanted, nonce)) {
-            Some(Deed::Paid) => Ok(paid(wanted, hash)),
-            Some(Deed::Elsewhere | Deed::Cancelled) => {
-                Ok(Finding::Spent { transaction: Some(hash.to_string()) })
-            }
-            Some(Deed::Nothing) | None => Err(contradiction(hash)),
-            Some(Deed::Unclear) => {
+        let Some((receipt, block)) = self.receipt_of(Some(hash), window.judged).await? else {
+            return Err(contradiction(hash));
+        };
+        match events::deed(&receipt, asset, wanted, nonce) {
+            Deed::Paid => Ok(paid(wanted, hash, block)),
+            Deed::Elsewhere | Deed::Cancelled => Ok(Finding::Spent { transaction: Some(hash.to_string()) }),
+            Deed::Nothing => Err(contradiction(hash)),
+            Deed::Unclear => {
                 let cause = format!("which transfer of transaction {hash} is the payment's is not clear");
                 Err(ChainError::new(cause))
             }
@@ -267,14 +272,16 @@ impl EvmChain {
                 }
                 match events::spends(&self.node.transaction(hash).await?, token) {
                     Spends::Nonce(owner, spent) if owner == wanted.from && spent == nonce => {
-                        let receipt = self.receipt_of(Some(hash), window.judged).await?;
-                        let moved = receipt.is_some_and(|found| events::has_transfer(&found, token, wanted));
-                        return if moved { Ok(paid(wanted, hash)) } else { Err(contradiction(hash)) };
+                        let found = self.receipt_of(Some(hash), window.judged).await?;
+                        let moved = found.filter(|(receipt, _)| events::has_transfer(receipt, token, wanted));
+                        return moved
+                            .map(|(_, block)| paid(wanted, hash, block))
+                            .ok_or_else(|| contradiction(hash));
                     }
                     Spends::Unclear => {
                         // Without a word of the proxy no permit was spent through it.
-                        let receipt = self.receipt_of(Some(hash), window.judged).await?;
-                        if receipt.is_none_or(|found| events::has_settlement(&found)) {
+                        let found = self.receipt_of(Some(hash), window.judged).await?;
+                        if found.is_none_or(|(receipt, _)| events::has_settlement(&receipt)) {
                             unclear = Some(hash);
                         }
                     }
@@ -419,8 +426,12 @@ fn wanted(payment: &OnChain) -> Wanted {
     }
 }
 
-fn paid(wanted: Wanted, transaction: B256) -> Finding {
-    Finding::Paid { transaction: transaction.to_string(), payer: wanted.from.to_checksum(None) }
+fn paid(wanted: Wanted, transaction: B256, block: Block) -> Finding {
+    Finding::Paid {
+        transaction: transaction.to_string(),
+        payer: wanted.from.to_checksum(None),
+        time: UnixSeconds(block.timestamp),
+    }
 }
 
 fn contradiction(transaction: B256) -> ChainError {

@@ -27,6 +27,8 @@ pub enum Finding {
         transaction: String,
         /// The payer, as the network writes it.
         payer: String,
+        /// The time of its block, by the chain's clock.
+        time: UnixSeconds,
     },
     /// The nonce is spent, but not by this payment reaching its payee: it was cancelled, used for
     /// another transfer, or spent before the time that was asked about. It can never be settled.

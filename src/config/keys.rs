@@ -256,6 +256,7 @@ pub(super) const LEDGER: Table = Table {
         key("url", TEXT, "where it is: \"sqlite://FILE\" or \"postgres://…\""),
         key("url_env", TEXT, "environment variable that says where it is"),
         key("retention_days", NUMBER, "days a payment is remembered"),
+        key("takeover_after_seconds", NUMBER, "how long a gateway may be silent before others take over"),
     ],
 };
 

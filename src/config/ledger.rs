@@ -1,12 +1,16 @@
 //! `[ledger]`, `[redelivery]`, and the limits on payers in `[limits]`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::auth::{Secrets, variable};
 use super::keys::{LEDGER, LIMITS, REDELIVERY};
 use super::walk::{Node, Section};
 use crate::ledger::Redelivery;
-use crate::ledger::settings::{LedgerSettings, LedgerUrl, LedgerUrlError, Pledges};
+use crate::ledger::settings::{
+    LedgerSettings, LedgerUrl, LedgerUrlError, Pledges, TAKEOVER_AFTER, TAKEOVER_AFTER_MAX,
+    TAKEOVER_AFTER_MIN,
+};
 use crate::x402::Money;
 
 /// Where the ledger is when nothing is written: beside the configuration file.
@@ -20,7 +24,8 @@ pub(super) fn ledger(top: &Section<'_>, secrets: Secrets<'_>) -> Option<LedgerSe
     let file = || Some(LedgerUrl::Sqlite(top.resolve(DEFAULT_FILE)));
     let days = |days: u64| days.saturating_mul(DAY_SECONDS);
     let Some(node) = top.get("ledger") else {
-        return Some(LedgerSettings { url: file()?, retention_seconds: days(DEFAULT_RETENTION_DAYS) });
+        let (retention_seconds, takeover_after) = (days(DEFAULT_RETENTION_DAYS), TAKEOVER_AFTER);
+        return Some(LedgerSettings { url: file()?, retention_seconds, takeover_after });
     };
     let table = node.section(&LEDGER)?;
     let url = match table.either("url", "url_env") {
@@ -32,7 +37,13 @@ pub(super) fn ledger(top: &Section<'_>, secrets: Secrets<'_>) -> Option<LedgerSe
         None => Some(DEFAULT_RETENTION_DAYS),
         Some(node) => node.number(1..=36_500),
     };
-    Some(LedgerSettings { url: url?, retention_seconds: days(retention?) })
+    let takeover_after = match table.get("takeover_after_seconds") {
+        None => Some(TAKEOVER_AFTER),
+        Some(node) => {
+            node.number(TAKEOVER_AFTER_MIN.as_secs()..=TAKEOVER_AFTER_MAX.as_secs()).map(Duration::from_secs)
+        }
+    };
+    Some(LedgerSettings { url: url?, retention_seconds: days(retention?), takeover_after: takeover_after? })
 }
 
 fn written(node: &Node<'_>, folder: &Path, secrets: Secrets<'_>) -> Option<LedgerUrl> {

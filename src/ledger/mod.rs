@@ -290,6 +290,14 @@ pub trait Ledger: Accounts {
     /// [`LedgerError::Unavailable`].
     async fn counts(&self) -> Result<Counts, LedgerError>;
 
+    /// Since when it has kept account: of a payment made before, it does not know what it bought. When
+    /// it was created; for one of a version that took no note of that, when it was brought up to date,
+    /// or its oldest claim if that is earlier.
+    ///
+    /// # Errors
+    /// [`LedgerError::Unavailable`].
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError>;
+
     /// Whether other gateways may use it at the same time.
     fn is_shared(&self) -> bool;
 

@@ -28,6 +28,8 @@ pub(crate) struct ModelLedger {
 struct Shared {
     records: BTreeMap<PaymentId, PaymentRecord>,
     gateways: i64,
+    /// Seconds since 1970; without a word, it is as old as time.
+    born_at: u64,
     gone: HashSet<i64>,
     /// Notices, and until when they are up.
     notices: BTreeMap<B256, (Notice, UnixSeconds)>,
@@ -41,6 +43,13 @@ struct Shared {
 impl ModelLedger {
     pub(crate) fn new() -> Self {
         Self { me: GatewayId(0), shared: Arc::default() }.another()
+    }
+
+    /// One that was created at this time.
+    pub(crate) fn born(at: UnixSeconds) -> Self {
+        let ledger = Self::new();
+        ledger.lock().born_at = at.0;
+        ledger
     }
 
     /// Another gateway over the same ledger.
@@ -265,6 +274,10 @@ impl Steps for ModelLedger {
             }
         }
         Ok(counts)
+    }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        Ok(UnixSeconds(self.usable()?.born_at))
     }
 
     fn is_shared(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use alloy_primitives::U256;
 
@@ -12,6 +13,13 @@ use crate::x402::{AtomicAmount, Money};
 /// Decimal places that money in limits may have, and that assets have at most.
 const PLACES_MAX: u8 = 36;
 
+/// How long a gateway may be silent, where nothing is configured, before others take over what it held.
+pub const TAKEOVER_AFTER: Duration = Duration::from_secs(10);
+/// The shortest time that can be configured: a few signs of life, one of them slow.
+pub const TAKEOVER_AFTER_MIN: Duration = Duration::from_secs(5);
+/// The longest one: so long, at least, what a gateway held that is gone stays as it was.
+pub const TAKEOVER_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
 /// The ledger as configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerSettings {
@@ -19,6 +27,9 @@ pub struct LedgerSettings {
     pub url: LedgerUrl,
     /// Seconds a payment is remembered after its state last changed, at least.
     pub retention_seconds: u64,
+    /// How long this gateway may be silent before others that share the ledger take over what it held,
+    /// from [`TAKEOVER_AFTER_MIN`] to [`TAKEOVER_AFTER_MAX`].
+    pub takeover_after: Duration,
 }
 
 /// Where a ledger is kept.

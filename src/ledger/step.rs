@@ -75,6 +75,7 @@ pub(super) trait Steps: Accounts {
     async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError>;
     async fn forget(&self, retention_seconds: u64, now: UnixSeconds) -> Result<u64, LedgerError>;
     async fn counts(&self) -> Result<Counts, LedgerError>;
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError>;
     fn is_shared(&self) -> bool;
     async fn put_up(
         &self,
@@ -188,6 +189,10 @@ impl<T: Steps> Ledger for T {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         Steps::counts(self).await
+    }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        Steps::birth(self).await
     }
 
     fn is_shared(&self) -> bool {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
-use super::chains::Chains;
+use super::chains::{ByOthers, Chains, submitted_since};
 use super::challenge::Resource;
 use super::claim::Purchase;
 use super::fit::{Fit, Misfit, fit, invalid};
@@ -66,6 +66,8 @@ pub(super) struct Shared {
     origin_time_seconds: u64,
     pub(super) pledges: Pledges,
     pub(super) redelivery: Redelivery,
+    /// Since when the ledger has kept account, once that was asked.
+    pub(super) birth: OnceCell<UnixSeconds>,
     pub(super) under_way: AtomicUsize,
     /// Numbers of claims.
     pub(super) grants: AtomicU64,
@@ -106,9 +108,6 @@ pub struct Owed {
     pub receipt: Receipt,
 }
 
-/// Beside the validity of an offer: how long ago somebody else may have submitted a payment.
-const SUBMITTED_WITHIN_SECONDS: u64 = 60;
-
 /// How long an offer waits until other gateways know what it is made of.
 const TELL_WITHIN: Duration = Duration::from_secs(1);
 
@@ -131,6 +130,7 @@ impl Gate {
             origin_time_seconds: parts.origin_time_seconds,
             pledges: parts.pledges,
             redelivery: parts.redelivery,
+            birth: OnceCell::new(),
             under_way: AtomicUsize::new(0),
             // Not from zero, so that no two gateways count alike.
             grants: AtomicU64::new(getrandom::u64().unwrap_or_default() >> 2),
@@ -263,15 +263,16 @@ impl Gate {
     /// The authorization is spent. Whoever submitted it, if the money reached the payee its payer is
     /// owed one delivery.
     async fn admit_used(&self, permit: Permit, reason: Reason) -> Result<Admission, Refusal> {
-        let terms = permit.requirements();
-        let window = terms.max_timeout_seconds.saturating_add(SUBMITTED_WITHIN_SECONDS);
-        let since = UnixSeconds(self.0.clock.now().0.saturating_sub(window));
-        let Some(response) = self.0.chains.paid_by_others(&permit.request, since).await else {
-            let payer = permit.payer.clone();
-            self.release(permit, reason.as_str()).await;
-            return Err(Refusal::Invalid { reason, payer });
+        let since = submitted_since(&permit.request, self.0.clock.now());
+        let response = match self.0.paid_by_others(&permit.request, since).await {
+            ByOthers::Paid(response) => *response,
+            ByOthers::Spent(_) | ByOthers::Unknown => {
+                let payer = permit.payer.clone();
+                self.release(permit, reason.as_str()).await;
+                return Err(Refusal::Invalid { reason, payer });
+            }
         };
-        let (id, requirements) = (permit.id(), terms.clone());
+        let (id, requirements) = (permit.id(), permit.requirements().clone());
         tracing::info!(payment = %id, transaction = %response.transaction, "somebody else submitted a payment");
         let receipt = settle::recognise(permit, response).await?;
         Ok(Admission::Owed(Box::new(Owed { id, requirements, receipt })))

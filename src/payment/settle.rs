@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
+use super::chains::ByOthers;
 use super::closing::{Closing, UnderWay};
 use super::gate::Shared;
 use super::permit::{Delivery, Permit};
@@ -27,19 +28,14 @@ pub struct Receipt {
     pub delivery: Delivery,
 }
 
-/// Reasons for a no that leave open whether the money moved. The nonce is spent although this was
-/// the first settlement the gateway asked for: somebody else submitted the authorization, and it can
-/// only have paid the seller. It is being settled already. Or something went wrong at a point that
-/// the facilitator does not tell.
-const UNDECIDED: [&str; 7] = [
-    "nonce_already_used",
-    "permit2_invalid_nonce",
-    "authorization_used",
-    "authorization is used",
-    "duplicate_settlement",
-    "unexpected_settle_error",
-    "settlement_pending",
-];
+/// Reasons for a no that leave open whether the money moved: it is being settled already, or something
+/// went wrong at a point that the facilitator does not tell.
+const UNDECIDED: [&str; 3] = ["duplicate_settlement", "unexpected_settle_error", "settlement_pending"];
+
+/// Others that leave it open: the nonce is spent although this was the first settlement the gateway
+/// asked for. Somebody else submitted the authorization, and it can only have paid the seller.
+const USED: [&str; 4] =
+    ["nonce_already_used", "permit2_invalid_nonce", "authorization_used", "authorization is used"];
 
 /// Reasons that prove that a transaction was sent and moved nothing.
 const FAILED_ON_CHAIN: [&str; 3] = ["revert", "invalid_transaction_state", "transaction_failed"];
@@ -92,6 +88,10 @@ struct Job {
     facilitator: FacilitatorId,
     request: Arc<FacilitatorRequest>,
     unique_transaction: bool,
+    /// Whether the facilitator found the payment good just now, and unused.
+    verified: bool,
+    /// Whether the payer's signature was checked here.
+    proven: bool,
     under_way: UnderWay,
 }
 
@@ -105,6 +105,8 @@ impl Job {
             facilitator: permit.facilitator,
             request: Arc::clone(&permit.request),
             unique_transaction: permit.malleable,
+            verified: permit.verified,
+            proven: permit.proven,
             under_way: UnderWay::begin(&permit.shared),
         }
     }
@@ -121,6 +123,17 @@ impl Job {
         if let Some(response) = known {
             return self.deliver(shared, response).await;
         }
+        if !self.verified {
+            match shared.used_before(&self.request, now).await {
+                // Only its payer is owed anything.
+                ByOthers::Paid(response) if self.proven => return self.deliver(shared, *response).await,
+                ByOthers::Spent(why) => {
+                    shared.close(token, Closing::Declined { reason: why.to_owned() }).await;
+                    return Err(Refusal::AlreadyUsed);
+                }
+                ByOthers::Paid(_) | ByOthers::Unknown => {}
+            }
+        }
         let outcome = ask(shared.facilitator(self.facilitator), &self.request).await;
         self.conclude(shared, outcome, now).await
     }
@@ -135,8 +148,14 @@ impl Job {
         match outcome {
             SettleOutcome::Settled(response) => self.deliver(shared, response).await,
             SettleOutcome::Declined(response) if is_undecided(&response) => {
-                if let Some(paid) = shared.chains.paid_by_others(&self.request, since).await {
-                    return self.deliver(shared, paid).await;
+                match shared.paid_by_others(&self.request, since).await {
+                    ByOthers::Paid(paid) => return self.deliver(shared, *paid).await,
+                    // Nor was it this settlement, says the facilitator.
+                    ByOthers::Spent(why) if says_used(response.error_reason.as_deref()) => {
+                        shared.close(token, Closing::Declined { reason: why.to_owned() }).await;
+                        return Err(Refusal::SettlementFailed(Box::new(response)));
+                    }
+                    ByOthers::Spent(_) | ByOthers::Unknown => {}
                 }
                 let reason = response.error_reason.as_deref().unwrap_or_default();
                 tracing::warn!(
@@ -241,8 +260,17 @@ fn is_undecided(response: &SettleResponse) -> bool {
 
 /// Whether a reason says that the authorization was used, or is being used.
 pub(super) fn speaks_of_use(reason: &str) -> bool {
+    says_used(Some(reason)) || contains(reason, &UNDECIDED)
+}
+
+/// Whether a reason says that the authorization was used before.
+fn says_used(reason: Option<&str>) -> bool {
+    reason.is_some_and(|reason| contains(reason, &USED))
+}
+
+fn contains(reason: &str, codes: &[&str]) -> bool {
     let reason = reason.to_ascii_lowercase();
-    UNDECIDED.iter().any(|code| reason.contains(code))
+    codes.iter().any(|code| reason.contains(code))
 }
 
 /// Whether two answers speak of the same transaction, and of one at all.

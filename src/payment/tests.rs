@@ -1,5 +1,6 @@
 //! The gate's promises, with a scripted facilitator and a ledger in memory.
 
+mod births;
 mod driving;
 mod quotes;
 mod terms;
@@ -162,16 +163,26 @@ pub(super) fn priced_route(terms: PaymentRequirements, settle: SettleWhen) -> (A
 }
 
 fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: SettleWhen) -> Shop {
+    shop_beside(super::Chains::default(), ModelLedger::new(), terms, supported, settle)
+}
+
+/// A shop that can ask chains, over a ledger that is there already.
+fn shop_beside(
+    chains: super::Chains,
+    ledger: ModelLedger,
+    terms: PaymentRequirements,
+    supported: Arc<Supported>,
+    settle: SettleWhen,
+) -> Shop {
     let (table, route) = priced_route(terms, settle);
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported);
-    let ledger = ModelLedger::new();
     let facilitator = Arc::new(Scripted::default());
     let gate = Gate::new(GateParts {
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
         every: vec![],
-        chains: super::Chains::default(),
+        chains,
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
         runtime: tokio::runtime::Handle::current(),

@@ -178,8 +178,8 @@ async fn ask_chain(
     request: &FacilitatorRequest,
 ) -> Result<Option<Found>, ChainError> {
     let declined = |reason: &str| Ok(Some(Found::Declined(reason.to_owned())));
-    match shared.chains.look(request, payment.settling_at, &payment.transaction).await {
-        Some(Ok(Finding::Paid { transaction, payer })) => {
+    match shared.look(request, payment.settling_at, &payment.transaction).await {
+        Some(Ok(Finding::Paid { transaction, payer, .. })) => {
             Ok(Some(Found::Settled(Box::new(chains::settled(request, transaction, payer)))))
         }
         Some(Ok(Finding::Spent { .. })) => declined("the authorization was cancelled or spent otherwise"),

@@ -15,7 +15,7 @@ const ECDSA_SIGNATURE_BYTES: usize = 65;
 const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
 
 /// Seconds by which a payment may outlast its offer: clients are known to sign for longer.
-const EXTRA_VALIDITY_SECONDS: u64 = 24 * 3600;
+pub const EXTRA_VALIDITY_SECONDS: u64 = 24 * 3600;
 
 /// The offer's terms as EVM values.
 pub(super) struct EvmTerms<'a> {

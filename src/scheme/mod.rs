@@ -20,6 +20,7 @@ use serde_json::{Map, Value};
 use crate::clock::UnixSeconds;
 use crate::x402::{Network, PaymentRequirements, Reason};
 
+pub use evm::EXTRA_VALIDITY_SECONDS;
 pub use exact_evm::{ExactEvm, TransferWithAuthorization, authorization_digest, read_authorization};
 pub use exact_svm::ExactSvm;
 pub use opaque::Opaque;

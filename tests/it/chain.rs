@@ -8,6 +8,7 @@ mod permit2;
 use std::time::Duration;
 
 use alloy_primitives::{Address, B256, U256};
+use serde_json::json;
 use tollgate::chain::settings::ChainSettings;
 use tollgate::chain::{Chain as _, ChainError, EvmChain, Finding};
 use tollgate::clock::UnixSeconds;
@@ -70,8 +71,20 @@ impl Scene {
         self.chain().look(payment, self.now().await, "").await
     }
 
-    fn paid(&self, transaction: B256) -> Finding {
-        Finding::Paid { transaction: transaction.to_string(), payer: self.payer.address().to_checksum(None) }
+    /// What is found of a payment that a transaction made.
+    async fn paid(&self, transaction: B256) -> Finding {
+        self.paid_by(self.payer.address(), transaction).await
+    }
+
+    async fn paid_by(&self, payer: Address, transaction: B256) -> Finding {
+        let receipt = self.anvil.receipt(transaction).await;
+        let block = self.anvil.rpc("eth_getBlockByNumber", json!([receipt["blockNumber"], false])).await;
+        let time: U256 = block["timestamp"].as_str().unwrap().parse().unwrap();
+        Finding::Paid {
+            transaction: transaction.to_string(),
+            payer: payer.to_checksum(None),
+            time: UnixSeconds(time.to()),
+        }
     }
 }
 

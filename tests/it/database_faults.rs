@@ -367,3 +367,38 @@ async fn payments_made_while_the_server_fails_over_are_each_delivered_and_charge
     assert_eq!(facilitator.charged(), PAYMENTS);
     all_delivered(&ledger, i64::try_from(PAYMENTS).unwrap()).await;
 }
+
+/// How long a gateway may be silent is its own promise, whatever the configuration of the others.
+#[tokio::test]
+async fn a_gateway_that_died_is_taken_over_when_its_own_promise_is_broken() {
+    let (ledger, facilitator) = (Postgres::shared().database().await, Facilitator::start().await);
+    let (never, held) = tokio::sync::oneshot::channel();
+    let first = std::sync::Mutex::new(Some(held));
+    let origin = Origin::start(move |_| {
+        let answer = Act::answer(200, &[], "content of /paid/a");
+        match first.lock().unwrap().take() {
+            Some(held) => Act::Held(held, Box::new(answer)),
+            None => answer,
+        }
+    })
+    .await;
+    let start = async |seconds: u32| {
+        let config = format!("{PAID}[ledger]\nurl = \"{ledger}\"\ntakeover_after_seconds = {seconds}\n");
+        Gateway::start(&origin.url(), &facilitator.url(), &config).await
+    };
+    let (patient, mut hasty) = (start(3_600).await, start(5).await);
+    let payment = Payer::new().message(&get(hasty.address, "/paid/a", &[]).await.required());
+    let header = encode(&payment);
+    let address = hasty.address;
+    let cut_off = tokio::spawn(async move {
+        get(address, "/paid/a", &[("PAYMENT-SIGNATURE", &header)]).await;
+    });
+    origin.wait_for_requests(1).await;
+    hasty.crash().await;
+    assert!(cut_off.await.is_err(), "nothing was delivered");
+    served_at_last(&patient, "/paid/a", &payment).await;
+    assert!(patient.log().contains("took over what a gateway left behind"), "{}", patient.log());
+    assert_eq!(facilitator.charged(), 1);
+    all_delivered(&ledger, 1).await;
+    drop(never);
+}

@@ -23,6 +23,7 @@ mod http2;
 mod identifiers;
 mod ledger;
 mod limits;
+mod lost_ledgers;
 mod matching;
 mod onchain;
 mod outages;

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use alloy_primitives::{B256, U256, keccak256};
 use tollgate::clock::UnixSeconds;
-use tollgate::ledger::settings::LedgerUrl;
+use tollgate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
 use tollgate::ledger::{
     self, ClaimToken, Claimed, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Particulars, PayerLimits,
     PaymentRecord, PaymentState, Redelivery, Settlement,
@@ -187,7 +187,7 @@ fn say(what: &str, number: u64, index: usize) {
 
 async fn open(folder: &Path) -> Arc<dyn Ledger> {
     let url = LedgerUrl::Sqlite(folder.join("tollgate.db"));
-    let ledger = ledger::open(&url).await.unwrap_or_else(|error| panic!("{error}"));
+    let ledger = ledger::open(&url, TAKEOVER_AFTER).await.unwrap_or_else(|error| panic!("{error}"));
     ledger.beat(NOW).await.unwrap_or_else(|error| panic!("{error}"));
     ledger
 }
@@ -268,7 +268,7 @@ fn found(record: Option<&PaymentRecord>) -> Found {
 async fn check(folder: &Path, promises: &HashMap<u64, (usize, usize)>, seed: u64) -> Result<(), String> {
     let path = folder.join("tollgate.db");
     let url = LedgerUrl::Sqlite(path.clone());
-    let ledger = ledger::open(&url).await.map_err(|error| error.to_string())?;
+    let ledger = ledger::open(&url, TAKEOVER_AFTER).await.map_err(|error| error.to_string())?;
     let mut records = HashMap::new();
     let mut after = None;
     loop {

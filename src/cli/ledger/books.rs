@@ -7,7 +7,7 @@ use super::arguments::Source;
 use super::coins::{Coin, Coins};
 use super::{Exit, Stop, World};
 use crate::config::{self, Config, Severity};
-use crate::ledger::settings::LedgerUrl;
+use crate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
 use crate::ledger::{self, Accounts, Ledger};
 
 /// The configuration that is read when none is named.
@@ -62,7 +62,7 @@ impl Books {
     /// # Errors
     /// Why they cannot be written: with `SQLite`, also because a gateway runs.
     pub(super) async fn open(&self) -> Result<Arc<dyn Ledger>, Stop> {
-        ledger::open(&self.url).await.map_err(|error| match self.url {
+        ledger::open(&self.url, TAKEOVER_AFTER).await.map_err(|error| match self.url {
             LedgerUrl::Sqlite(_) => Stop::Failed(format!(
                 "nothing was changed: {error}. A ledger in a file is changed by one program at a time; if its \
                  gateway runs, stop it first"

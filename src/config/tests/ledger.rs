@@ -1,11 +1,12 @@
 //! Where payments are remembered, redelivery, and limits on payers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{BASE, clean, load_with, messages, messages_with, rendered};
 use crate::config::{Config, parse};
 use crate::ledger::Redelivery;
-use crate::ledger::settings::LedgerUrl;
+use crate::ledger::settings::{LedgerSettings, LedgerUrl};
 
 fn with(lines: &str) -> Config {
     clean(&format!("{BASE}{lines}\n"))
@@ -20,6 +21,11 @@ fn payments_are_remembered_beside_the_configuration_file_unless_it_says_otherwis
     let default = found("");
     assert_eq!(default.url, LedgerUrl::Sqlite(PathBuf::from("/etc/tollgate/tollgate.db")));
     assert_eq!(default.retention_seconds, 400 * 86_400);
+    assert_eq!(default.takeover_after, Duration::from_secs(10));
+    for seconds in [5, 3_600] {
+        let other = found(&format!("[ledger]\ntakeover_after_seconds = {seconds}"));
+        assert_eq!(other, LedgerSettings { takeover_after: Duration::from_secs(seconds), ..default.clone() });
+    }
     assert_eq!(found("[ledger]"), default);
     let other = found("[ledger]\nurl = \"sqlite://data/books.db\"\nretention_days = 30");
     assert_eq!(other.url, LedgerUrl::Sqlite(PathBuf::from("/etc/tollgate/data/books.db")));
@@ -65,6 +71,8 @@ fn ledgers_that_cannot_be_meant_are_refused() {
         ("url_env = \"GONE\"", "E 6: ledger.url_env: the environment variable GONE is not set"),
         ("url = \"sqlite://a.db\"\nurl_env = \"X\"", "E 7: ledger.url_env: stands next to `url`"),
         ("retention_days = 0", "E 6: ledger.retention_days: must be from 1 to 36500"),
+        ("takeover_after_seconds = 4", "E 6: ledger.takeover_after_seconds: must be from 5 to 3600"),
+        ("takeover_after_seconds = 3601", "E 6: ledger.takeover_after_seconds: must be from 5 to 3600"),
         ("path = \"a.db\"", "E 6: unknown key `path` in [ledger]"),
     ] {
         let text = format!("{BASE}[ledger]\n{lines}\n");

@@ -125,9 +125,16 @@ fn the_defaults_in_the_shipped_file_are_the_defaults() {
             with_defaults.push_str("upstream = \"demo\"\n");
         }
     }
-    for key in
-        ["balance", "origin_time_seconds", "level", "retention_days", "tries", "allow_origins", "v1_networks"]
-    {
+    for key in [
+        "balance",
+        "origin_time_seconds",
+        "level",
+        "retention_days",
+        "takeover_after_seconds",
+        "tries",
+        "allow_origins",
+        "v1_networks",
+    ] {
         assert!(with_defaults.contains(&format!("\n{key}")), "{key} is set\n{with_defaults}");
     }
     let left_out = clean("upstream = \"demo\"\n");

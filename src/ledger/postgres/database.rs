@@ -11,6 +11,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _};
 use tokio::time::timeout;
 
 use super::super::OpenError;
+use super::super::settings::{TAKEOVER_AFTER, TAKEOVER_AFTER_MIN};
 use super::schema;
 use super::trouble::{Stage, Trouble, Worth};
 use crate::clock::{Clock, UnixSeconds};
@@ -37,8 +38,10 @@ pub(super) struct Limits {
     pub(super) migration: Duration,
     /// After a connection could not be made: until the next attempt; requests are refused meanwhile.
     pub(super) back_off: Duration,
-    /// After its last beat: until a gateway counts as gone.
+    /// After its last beat: until this gateway may count as gone.
     pub(super) lease: Duration,
+    /// The shortest such time of any gateway.
+    pub(super) lease_min: Duration,
 }
 
 impl Limits {
@@ -50,7 +53,8 @@ impl Limits {
         page: Duration::from_secs(30),
         migration: Duration::from_secs(30),
         back_off: Duration::from_millis(500),
-        lease: Duration::from_secs(10),
+        lease: TAKEOVER_AFTER,
+        lease_min: TAKEOVER_AFTER_MIN,
     };
 
     /// All that a step may take.

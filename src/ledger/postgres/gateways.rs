@@ -32,8 +32,8 @@ pub(super) struct Books {
 
 /// What a sign of life brings to light.
 struct Pulse {
-    /// Whether this gateway may judge that others are gone.
-    may_judge: bool,
+    /// For how long this gateway has watched the others without a break, in milliseconds.
+    watched_ms: f64,
     /// The database's time, in seconds.
     now: i64,
 }
@@ -76,19 +76,25 @@ impl Books {
         self.lines.run(self.limits().work, |connection| Box::pin(counts(connection))).await
     }
 
+    pub(super) async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.lines.run(self.limits().work, |connection| Box::pin(birth(connection))).await
+    }
+
     /// Shows that this gateway is alive, and takes over what others left behind.
     pub(super) async fn beat(&self, now: UnixSeconds) -> Result<TakenOver, LedgerError> {
         let (me, limits) = (self.me, self.limits());
-        let lease = limits.lease;
         let pulse =
-            self.lines.run(limits.work, move |connection| Box::pin(pulse(connection, me, lease))).await?;
+            self.lines.run(limits.work, move |connection| Box::pin(pulse(connection, me, limits))).await?;
         self.lines.database.heard_time(pulse.now);
         let mut taken = TakenOver::default();
         let now = self.lines.database.time(now);
-        let mut is_all = !pulse.may_judge;
+        let watched = pulse.watched_ms;
+        let mut is_all = watched < millis(limits.lease_min.min(limits.lease));
         while !is_all {
             let limit = limits.work + limits.commit;
-            let work = self.lines.run(limit, move |connection| Box::pin(take_over(connection, lease, now)));
+            let work = self.lines.run(limit, move |connection| {
+                Box::pin(take_over(connection, watched, millis(limits.lease), now))
+            });
             let some;
             (some, is_all) = work.await?;
             taken.released += some.released;
@@ -152,18 +158,23 @@ async fn between(
     found.await.map_err(Trouble::working)?.iter().map(rows::read).collect()
 }
 
-async fn pulse(connection: &mut Connection, me: GatewayId, lease: Duration) -> Result<Pulse, Trouble> {
-    // Who was away for longer than the lease cannot tell who else was, and who just could not reach the
-    // database: it watches for a lease before it judges.
-    let beat = "INSERT INTO tollgate_gateways AS known (id, since, seen) \
-                VALUES ($1, clock_timestamp(), clock_timestamp()) \
-                ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), \
-                since = CASE WHEN known.seen < clock_timestamp() - $2 * interval '1 ms' \
+async fn pulse(connection: &mut Connection, me: GatewayId, limits: super::Limits) -> Result<Pulse, Trouble> {
+    // Who was away for longer than another may be silent cannot tell who else was gone, and who just could
+    // not reach the database: it begins to watch anew.
+    let beat = "INSERT INTO tollgate_gateways AS known (id, since, seen, lease) \
+                VALUES ($1, clock_timestamp(), clock_timestamp(), $2 * interval '1 ms') \
+                ON CONFLICT (id) DO UPDATE SET seen = clock_timestamp(), lease = excluded.lease, \
+                since = CASE WHEN known.seen < clock_timestamp() - $3 * interval '1 ms' \
                 THEN clock_timestamp() ELSE known.since END \
-                RETURNING since <= clock_timestamp() - $2 * interval '1 ms', \
+                RETURNING (extract(epoch FROM clock_timestamp() - since) * 1000)::float8, \
                 extract(epoch FROM clock_timestamp())::int8";
-    let row = sqlx::query(beat).bind(me.0).bind(millis(lease)).fetch_one(&mut connection.raw).await;
-    let read = |row: PgRow| Ok(Pulse { may_judge: row.try_get(0)?, now: row.try_get(1)? });
+    let row = sqlx::query(beat)
+        .bind(me.0)
+        .bind(millis(limits.lease))
+        .bind(millis(limits.lease_min.min(limits.lease)))
+        .fetch_one(&mut connection.raw)
+        .await;
+    let read = |row: PgRow| Ok(Pulse { watched_ms: row.try_get(0)?, now: row.try_get(1)? });
     let pulse = row.and_then(read).map_err(Trouble::working)?;
     // What they held is found by its owner, whether that is listed or not.
     let tidy = "DELETE FROM tollgate_gateways WHERE seen < clock_timestamp() - interval '1 day'";
@@ -175,9 +186,13 @@ pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1_000.0
 }
 
+/// Takes over some of what gateways held that are gone: each by its own promise, whatever this one's is,
+/// once it was watched for as long as it may be silent. One that is not listed, which it never was or was
+/// long ago, counts as gone after a time of this gateway's own.
 async fn take_over(
     connection: &mut Connection,
-    lease: Duration,
+    watched_ms: f64,
+    lease_ms: f64,
     now: UnixSeconds,
 ) -> Result<(TakenOver, bool), Trouble> {
     let raw = &mut connection.raw;
@@ -186,12 +201,13 @@ async fn take_over(
     let select = concat!(
         "SELECT ",
         columns!(),
-        " FROM tollgate_payments WHERE owner IS NOT NULL AND NOT EXISTS (",
-        "SELECT FROM tollgate_gateways AS alive WHERE alive.id = owner ",
-        "AND alive.seen >= clock_timestamp() - $1 * interval '1 ms') ",
-        "ORDER BY tollgate_payments.id LIMIT $2 FOR UPDATE OF tollgate_payments SKIP LOCKED"
+        " FROM tollgate_payments WHERE owner IS NOT NULL AND coalesce((",
+        "SELECT known.seen < clock_timestamp() - coalesce(known.lease, interval '10 s') ",
+        "AND coalesce(known.lease, interval '10 s') <= $1 * interval '1 ms' ",
+        "FROM tollgate_gateways AS known WHERE known.id = owner), $1 >= $2) ",
+        "ORDER BY tollgate_payments.id LIMIT $3 FOR UPDATE OF tollgate_payments SKIP LOCKED"
     );
-    let found = sqlx::query(select).bind(millis(lease)).bind(CHUNK).fetch_all(&mut *raw).await;
+    let found = sqlx::query(select).bind(watched_ms).bind(lease_ms).bind(CHUNK).fetch_all(&mut *raw).await;
     let found = found.map_err(Trouble::working)?;
     let mut taken = TakenOver::default();
     let mut records = Vec::new();
@@ -318,6 +334,13 @@ async fn counts(connection: &mut Connection) -> Result<Counts, Trouble> {
                   WHERE state IN ('claimed', 'settling', 'unresolved') GROUP BY state";
     let found = sqlx::query(select).fetch_all(&mut connection.raw).await;
     found.and_then(|rows| read_counts(&rows)).map_err(Trouble::working)
+}
+
+async fn birth(connection: &mut Connection) -> Result<UnixSeconds, Trouble> {
+    let row = sqlx::query("SELECT at FROM tollgate_birth").fetch_one(&mut connection.raw).await;
+    let at: i64 = row.and_then(|row| row.try_get(0)).map_err(Trouble::working)?;
+    // Of a time that cannot be, nothing is older than this ledger.
+    Ok(UnixSeconds(u64::try_from(at).unwrap_or(u64::MAX)))
 }
 
 fn read_counts(rows: &[PgRow]) -> Result<Counts, sqlx::Error> {

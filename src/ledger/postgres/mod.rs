@@ -67,8 +67,9 @@ pub(super) struct PostgresLedger {
 impl PostgresLedger {
     /// Opens a ledger. A database that cannot be reached is tried again with every step; one that will
     /// not do is an error.
-    pub(super) async fn open(url: &str) -> Result<Self, OpenError> {
-        Self::with(url, Limits::USUAL, Arc::new(SystemClock)).await
+    pub(super) async fn open(url: &str, takeover_after: Duration) -> Result<Self, OpenError> {
+        let limits = Limits { lease: takeover_after, ..Limits::USUAL };
+        Self::with(url, limits, Arc::new(SystemClock)).await
     }
 
     async fn with(url: &str, limits: Limits, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
@@ -180,6 +181,10 @@ impl Steps for PostgresLedger {
 
     async fn counts(&self) -> Result<Counts, LedgerError> {
         self.books.counts().await
+    }
+
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.books.birth().await
     }
 
     fn is_shared(&self) -> bool {

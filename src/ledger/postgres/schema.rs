@@ -74,13 +74,31 @@ CREATE TABLE tollgate_notices (
 COMMENT ON TABLE tollgate_notices IS 'What gateways let each other know for a while';
 ", "
 ALTER TABLE tollgate_notices ADD COLUMN listed bool NOT NULL DEFAULT true;
+", "
+CREATE TABLE tollgate_birth (
+    only_row bool PRIMARY KEY DEFAULT true CHECK (only_row),
+    at int8 NOT NULL
+);
+COMMENT ON TABLE tollgate_birth IS 'Since when this ledger has kept account, in seconds since 1970';
+INSERT INTO tollgate_birth (at)
+    SELECT least(extract(epoch FROM clock_timestamp())::int8, min(claimed_at)) FROM tollgate_payments;
+ALTER TABLE tollgate_gateways ADD COLUMN lease interval;
+COMMENT ON COLUMN tollgate_gateways.lease IS
+    'How long after seen a gateway may be silent, by its own promise; without one, ten seconds';
 "];
 
 /// The version this gateway works with.
-const VERSION: i32 = 2;
+fn newest() -> i32 {
+    i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX)
+}
 
 /// Creates what is missing, for one gateway at a time.
 pub(super) async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), Trouble> {
+    bring_up_to(connection, MIGRATIONS.len()).await
+}
+
+/// Takes the first so many steps, as far as they were not taken before.
+pub(super) async fn bring_up_to(connection: &mut PgConnection, steps: usize) -> Result<(), Trouble> {
     let worked = Trouble::working;
     // Waiting for another gateway's changes may take longer than a statement usually may.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; \
@@ -97,9 +115,8 @@ pub(super) async fn bring_up_to_date(connection: &mut PgConnection) -> Result<()
         sqlx::raw_sql(create).execute(&mut *connection).await.map_err(needs_permission)?;
     }
     let found = version(connection).await?;
-    let known = i32::try_from(MIGRATIONS.len()).unwrap_or(i32::MAX);
     refuse_newer(found)?;
-    for (version, migration) in (1..=known).zip(MIGRATIONS) {
+    for (version, migration) in (1..).zip(MIGRATIONS.iter().take(steps)) {
         if version <= found {
             continue;
         }
@@ -122,9 +139,10 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Trouble> 
     if found == 0 {
         return Err(Trouble::hopeless("there is no ledger in this database"));
     }
-    if found < VERSION {
+    let newest = newest();
+    if found < newest {
         let words = format!(
-            "the ledger has version {found}; a gateway of version {VERSION} brings it up to date at its start"
+            "the ledger has version {found}; a gateway of version {newest} brings it up to date at its start"
         );
         return Err(Trouble::hopeless(words));
     }
@@ -132,11 +150,12 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), Trouble> 
 }
 
 fn refuse_newer(found: i32) -> Result<(), Trouble> {
-    if found <= VERSION {
+    let newest = newest();
+    if found <= newest {
         return Ok(());
     }
     Err(Trouble::hopeless(format!(
-        "the ledger has version {found}, written by a newer tollgate; this one knows versions up to {VERSION}"
+        "the ledger has version {found}, written by a newer tollgate; this one knows versions up to {newest}"
     )))
 }
 

@@ -193,6 +193,12 @@ pub(super) fn counts(connection: &Connection) -> Result<Counts, Fault> {
     })
 }
 
+/// Since when the ledger has kept account ([`Ledger::birth`](super::super::Ledger::birth)).
+pub(super) fn birth(connection: &Connection) -> Result<UnixSeconds, Fault> {
+    let at: i64 = connection.prepare_cached("SELECT at FROM birth")?.query_row([], |row| row.get(0))?;
+    u64::try_from(at).map(UnixSeconds).map_err(|_| Fault::Damaged(format!("its birth: {at}")))
+}
+
 /// Where payments that may be forgotten are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shelf {

@@ -227,6 +227,10 @@ impl Steps for SqliteLedger {
         self.read(books::counts).await
     }
 
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.read(books::birth).await
+    }
+
     fn is_shared(&self) -> bool {
         false
     }

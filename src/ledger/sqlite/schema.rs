@@ -9,7 +9,7 @@ pub(super) const APPLICATION_ID: i64 = 0x7467_4c64;
 
 /// The schema, as steps from nothing to the present; `PRAGMA user_version` says how many of them a
 /// file has. A step that was ever released is never changed.
-pub(super) const MIGRATIONS: &[&str] = &[FIRST, NOTICES];
+pub(super) const MIGRATIONS: &[&str] = &[FIRST, NOTICES, BIRTH];
 
 // However many payments are remembered, a new one goes to the end of the table, and near the ends of
 // the indexes over all payments: to the end of `by_time`, of its route's part of `by_route`, and to the
@@ -97,6 +97,16 @@ CREATE TABLE notices (
     until  INTEGER NOT NULL,
     text   TEXT    NOT NULL
 ) STRICT;
+";
+
+// One that exists already is as old as its oldest payment, as far as anybody can tell.
+const BIRTH: &str = "
+CREATE TABLE birth (
+    row INTEGER PRIMARY KEY CHECK (row = 1),
+    at  INTEGER NOT NULL
+) STRICT;
+INSERT INTO birth (row, at)
+    SELECT 1, min(unixepoch(), coalesce(min(claimed_at), unixepoch())) FROM payments;
 ";
 
 /// What a file is.

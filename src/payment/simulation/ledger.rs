@@ -132,6 +132,10 @@ impl Ledger for Edge {
         self.step(|| Ledger::counts(&self.ledger)).await
     }
 
+    async fn birth(&self) -> Result<UnixSeconds, LedgerError> {
+        self.step(|| Ledger::birth(&self.ledger)).await
+    }
+
     fn is_shared(&self) -> bool {
         true
     }

@@ -453,7 +453,7 @@ impl Chain for Edge {
         let OnChain::Eip3009 { from, nonce, .. } = payment else { panic!("{payment:?}") };
         let (payer, id) = (from.to_string(), self.world.payments.lock().unwrap()[nonce]);
         Ok(match self.world.paid(id) {
-            Some(transaction) => Finding::Paid { transaction, payer },
+            Some(transaction) => Finding::Paid { transaction, payer, time: self.world.now() },
             // Blocks are a little behind.
             None if self.world.now() >= MOMENT.now.plus(310) => Finding::Expired,
             None => Finding::Open,

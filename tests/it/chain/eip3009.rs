@@ -19,9 +19,9 @@ async fn a_payment_is_found_whoever_submitted_it_and_whatever_the_hint() {
     let since = scene.now().await;
     for hint in [String::new(), transaction.to_string(), unrelated.to_string(), B256::random().to_string()] {
         let found = scene.chain().look(&payment, since, &hint).await;
-        assert_eq!(found, Ok(scene.paid(transaction)), "{hint}");
+        assert_eq!(found, Ok(scene.paid(transaction).await), "{hint}");
     }
-    assert_eq!(scene.chain().look(&payment, since, "no hash").await, Ok(scene.paid(transaction)));
+    assert_eq!(scene.chain().look(&payment, since, "no hash").await, Ok(scene.paid(transaction).await));
     assert_eq!(scene.anvil.balance_of(scene.payee).await, message.value);
 }
 
@@ -89,13 +89,13 @@ async fn one_transfer_pays_for_one_payment_however_transactions_are_put_together
         let snapshot = scene.anvil.rpc("evm_snapshot", serde_json::json!([])).await;
         let transaction = scene.anvil.batch(&calls).await;
         assert_eq!(scene.look(&on_chain(&first)).await, Ok(spent_by(transaction)));
-        assert_eq!(scene.look(&on_chain(&second)).await, Ok(scene.paid(transaction)));
+        assert_eq!(scene.look(&on_chain(&second)).await, Ok(scene.paid(transaction).await));
         scene.anvil.rpc("evm_revert", serde_json::json!([snapshot])).await;
     }
     // Two payments in one transaction are two payments.
     let transaction = scene.anvil.batch(&[call(&first), call(&second)]).await;
     for message in [&first, &second] {
-        assert_eq!(scene.look(&on_chain(message)).await, Ok(scene.paid(transaction)));
+        assert_eq!(scene.look(&on_chain(message)).await, Ok(scene.paid(transaction).await));
     }
 }
 
@@ -108,8 +108,8 @@ async fn a_payment_of_a_contract_wallet_is_found() {
     let mut message = scene.authorization().await;
     message.from = wallet;
     let transaction = scene.submit(&message).await;
-    let (transaction, payer) = (transaction.to_string(), wallet.to_checksum(None));
-    assert_eq!(scene.look(&on_chain(&message)).await, Ok(Finding::Paid { transaction, payer }));
+    let found = scene.look(&on_chain(&message)).await;
+    assert_eq!(found, Ok(scene.paid_by(wallet, transaction).await));
 }
 
 #[tokio::test]
@@ -137,7 +137,7 @@ async fn a_payment_counts_when_it_is_as_deep_as_configured() {
     assert_eq!(careful.look(&payment, since, &hint).await, Ok(Finding::Open));
     scene.anvil.mine(1).await;
     for hint in [hint.as_str(), ""] {
-        assert_eq!(careful.look(&payment, since, hint).await, Ok(scene.paid(transaction)));
+        assert_eq!(careful.look(&payment, since, hint).await, Ok(scene.paid(transaction).await));
     }
 }
 
@@ -150,7 +150,7 @@ async fn what_a_reorganisation_takes_back_was_never_paid() {
     scene.anvil.mine(5).await;
     let transaction = scene.submit(&message).await;
     let (since, hint) = (scene.now().await, transaction.to_string());
-    assert_eq!(scene.look(&payment).await, Ok(scene.paid(transaction)));
+    assert_eq!(scene.look(&payment).await, Ok(scene.paid(transaction).await));
     assert_eq!(careful.look(&payment, since, &hint).await, Ok(Finding::Open));
     scene.anvil.roll_back(1).await;
     scene.anvil.mine(4).await;

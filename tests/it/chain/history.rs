@@ -20,7 +20,7 @@ async fn a_payment_spent_long_before_it_was_asked_for_is_spent() {
     scene.anvil.mine(20).await;
     assert_eq!(scene.look(&on_chain(&message)).await, Ok(Finding::Spent { transaction: None }));
     let found = scene.chain().look(&on_chain(&message), before, "").await;
-    assert_eq!(found, Ok(scene.paid(transaction)));
+    assert_eq!(found, Ok(scene.paid(transaction).await));
 }
 
 #[tokio::test]

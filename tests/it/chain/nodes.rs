@@ -212,16 +212,16 @@ async fn searches_fit_into_what_a_node_allows_and_remember_it() {
         });
         questions.filter(|question| question["method"] == "eth_getLogs").map(|q| width(&q)).collect()
     };
-    assert_eq!(chain.look(&on_chain(&message), since, "").await, Ok(scene.paid(transaction)));
+    assert_eq!(chain.look(&on_chain(&message), since, "").await, Ok(scene.paid(transaction).await));
     let first = searches();
     assert!(first.iter().any(|width| *width > 10) && first.last().is_some_and(|width| *width <= 10));
-    assert_eq!(chain.look(&on_chain(&message), since, "").await, Ok(scene.paid(transaction)));
+    assert_eq!(chain.look(&on_chain(&message), since, "").await, Ok(scene.paid(transaction).await));
     let second = &searches()[first.len()..];
     assert!(second.iter().all(|width| *width <= 10), "{second:?}");
     // A facilitator that names the transaction saves the search.
     let before = searches().len();
     let hint = transaction.to_string();
-    assert_eq!(chain.look(&on_chain(&message), since, &hint).await, Ok(scene.paid(transaction)));
+    assert_eq!(chain.look(&on_chain(&message), since, &hint).await, Ok(scene.paid(transaction).await));
     assert_eq!(searches().len(), before);
     let received = chain.received(super::TOKEN, scene.payee, since, scene.now().await).await.unwrap();
     assert_eq!(received.len(), 1);

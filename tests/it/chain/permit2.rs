@@ -56,8 +56,8 @@ async fn each_of_several_equal_permits_has_its_own_transaction() {
     for hint in [String::new(), one.to_string(), two.to_string()] {
         let look =
             async |permit| scene.chain().look(&on_chain(&scene, permit), scene.now().await, &hint).await;
-        assert_eq!(look(&first).await, Ok(scene.paid(one)), "{hint}");
-        assert_eq!(look(&second).await, Ok(scene.paid(two)), "{hint}");
+        assert_eq!(look(&first).await, Ok(scene.paid(one).await), "{hint}");
+        assert_eq!(look(&second).await, Ok(scene.paid(two).await), "{hint}");
         assert_eq!(look(&unused).await, Ok(Finding::Open), "{hint}");
     }
 }
@@ -90,7 +90,7 @@ async fn a_permit_invalidated_after_it_was_used_is_paid() {
     let permit = new_permit(&scene).await;
     let transaction = settle(&scene, &permit).await;
     invalidate(&scene, permit.nonce).await;
-    assert_eq!(scene.look(&on_chain(&scene, &permit)).await, Ok(scene.paid(transaction)));
+    assert_eq!(scene.look(&on_chain(&scene, &permit)).await, Ok(scene.paid(transaction).await));
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn a_permit_spent_through_another_contract_is_believed_to_the_facilitator_
     let since = scene.now().await;
     assert_eq!(
         scene.chain().look(&payment, since, &transaction.to_string()).await,
-        Ok(scene.paid(transaction))
+        Ok(scene.paid(transaction).await)
     );
     let unknown = scene.look(&payment).await.unwrap_err().to_string();
     assert_eq!(unknown, format!("whether transaction {transaction} spent the permit cannot be seen"));

@@ -88,6 +88,14 @@ impl Gateway {
         self.start_again().await;
     }
 
+    /// Loses its ledger, which is a file beside its configuration; it must not run.
+    pub fn lose_ledger(&self) {
+        for name in ["tollgate.db", "tollgate.db-wal", "tollgate.db-shm"] {
+            let gone = std::fs::remove_file(self.folder.path().join(name));
+            assert!(gone.is_ok() || name != "tollgate.db", "{gone:?}");
+        }
+    }
+
     /// Waits until `/readyz` says so.
     pub async fn wait_until_ready(&self) {
         let deadline = Instant::now() + PATIENCE;

@@ -242,7 +242,7 @@ async fn every_unresolved_payment_is_looked_up_however_old_and_its_transfer_is_i
     let (book, mut chain) = (Book::new(), Told::new());
     let paid = chain.receives(1, |_| {});
     let answers = [
-        Ok(OnChainFinding::Paid { transaction: paid, payer: PAYER.to_string() }),
+        Ok(OnChainFinding::Paid { transaction: paid, payer: PAYER.to_string(), time: NOON }),
         Ok(OnChainFinding::Spent { transaction: None }),
         Ok(OnChainFinding::Expired),
         Ok(OnChainFinding::Open),

@@ -8,6 +8,7 @@ use super::super::super::{DeliveryEnd, Recorded};
 use super::relay::{Relay, Relaying};
 use super::server::{Postgres, run};
 use super::*;
+use crate::ledger::settings::TAKEOVER_AFTER;
 
 /// Short, so that tests are.
 const HASTY: Limits = Limits {
@@ -181,7 +182,7 @@ async fn steps_that_must_last_wait_for_the_standby_that_the_server_demands() {
 #[tokio::test]
 async fn what_the_database_refuses_spoils_no_other_step() {
     let store = Store::new().await;
-    let ledger = Arc::new(PostgresLedger::open(&store.url).await.unwrap());
+    let ledger = Arc::new(PostgresLedger::open(&store.url, TAKEOVER_AFTER).await.unwrap());
     run(&store.url, "ALTER TABLE tollgate_payments ADD CHECK (route <> 'poison')").await;
     let claims: Vec<NewClaim> = (0..200)
         .map(|number| {
@@ -202,7 +203,7 @@ async fn what_the_database_refuses_spoils_no_other_step() {
 
 #[tokio::test]
 async fn texts_that_the_database_cannot_hold_are_kept_as_well_as_it_can() {
-    let ledger = PostgresLedger::open(&Store::new().await.url).await.unwrap();
+    let ledger = PostgresLedger::open(&Store::new().await.url, TAKEOVER_AFTER).await.unwrap();
     let mut new = numbered(1);
     new.particulars.payer = Some("\0payer".repeat(20_000));
     new.particulars.route = "a\0route \u{1F4B0}".into();

@@ -36,11 +36,21 @@ struct Store {
 }
 
 /// Nobody lapses while a test runs, unless it says so.
-const LIMITS: Limits = Limits { lease: Duration::from_secs(600), ..Limits::USUAL };
+const LIMITS: Limits =
+    Limits { lease: Duration::from_secs(600), lease_min: Duration::from_secs(600), ..Limits::USUAL };
 
 impl Store {
     async fn new() -> Self {
         Self { url: Postgres::shared().database().await }
+    }
+
+    /// A gateway that has watched the others for long enough to judge them.
+    async fn open_with(&self, limits: Limits) -> PostgresLedger {
+        let ledger = PostgresLedger::with(&self.url, limits, Arc::new(SystemClock)).await.unwrap();
+        ledger.beat(NOW).await.unwrap();
+        let watched = "UPDATE tollgate_gateways SET since = now() - interval '1 day' WHERE id = $1";
+        self.sql(watched, ledger.me.0).await;
+        ledger
     }
 
     async fn sql(&self, sql: &'static str, gateway: i64) {
@@ -54,12 +64,7 @@ impl contract::Store for Store {
     type Ledger = PostgresLedger;
 
     async fn open(&self) -> PostgresLedger {
-        let ledger = PostgresLedger::with(&self.url, LIMITS, Arc::new(SystemClock)).await.unwrap();
-        // It has watched the others for long enough to judge them.
-        let beat =
-            "INSERT INTO tollgate_gateways (id, since, seen) VALUES ($1, now() - interval '1 day', now())";
-        self.sql(beat, ledger.me.0).await;
-        ledger
+        self.open_with(LIMITS).await
     }
 
     async fn kill(&self, ledger: PostgresLedger) {

@@ -102,6 +102,96 @@ async fn gateways_that_were_all_cut_off_take_nothing_from_each_other() {
     assert_eq!(first.beat(NOW).await.unwrap().released, 1);
 }
 
+/// Promises of gateways, in seconds. Nobody has to be awake while time passes: the tests move it.
+fn promise(seconds: u64) -> Limits {
+    Limits { lease: Duration::from_secs(seconds), ..LIMITS }
+}
+
+impl Store {
+    /// A gateway with this promise that holds a payment and was then silent for so many seconds.
+    async fn silent(&self, seconds: u64, limits: Limits, number: u64) -> PostgresLedger {
+        let ledger = self.open_with(limits).await;
+        claimed(&ledger, &numbered(number)).await;
+        self.set(&ledger, "seen", seconds).await;
+        ledger
+    }
+
+    /// Has something of a gateway have happened so many seconds ago.
+    async fn set(&self, ledger: &PostgresLedger, what: &str, seconds: u64) {
+        let me = ledger.me.0;
+        let update =
+            format!("UPDATE tollgate_gateways SET {what} = now() - interval '{seconds} s' WHERE id = {me}");
+        run(&self.url, &update).await;
+    }
+}
+
+#[tokio::test]
+async fn each_gateway_is_gone_when_its_own_promise_is_broken_whatever_those_say_that_judge() {
+    let store = Store::new().await;
+    let (patient, hasty) = (store.open_with(promise(3_600)).await, store.open_with(promise(600)).await);
+    for (number, seconds, silence, is_gone) in
+        [(1, 30, 60, true), (2, 120, 60, false), (3, 1_200, 900, false), (4, 1_200, 1_500, true)]
+    {
+        for judge in [&patient, &hasty] {
+            let judged = store.silent(silence, promise(seconds), number).await;
+            let taken = judge.beat(NOW).await.unwrap();
+            assert_eq!(taken.released, u64::from(is_gone), "{seconds} {silence}");
+            store.kill(judged).await;
+            store.sql("DELETE FROM tollgate_payments WHERE $1 = $1", 0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_gateway_is_watched_for_as_long_as_it_may_be_silent_before_it_is_judged() {
+    let store = Store::new().await;
+    let judge = store.open_with(promise(600)).await;
+    let patient = store.silent(7_200, promise(3_600), 1).await;
+    // The database was away for all of them, say: nobody can have shown anything.
+    store.set(&judge, "since", 1_200).await;
+    assert_eq!(judge.beat(NOW).await.unwrap(), TakenOver::default(), "it may just be late");
+    let hasty = store.silent(7_200, promise(900), 2).await;
+    assert_eq!(judge.beat(NOW).await.unwrap().released, 1, "this one is not");
+    assert_eq!(state(&judge, &numbered(1)).await, Some(PaymentState::Claimed));
+    assert_eq!(hasty.beat(NOW).await.unwrap(), TakenOver::default());
+    patient.beat(NOW).await.unwrap();
+    store.set(&judge, "since", 7_200).await;
+    assert_eq!(judge.beat(NOW).await.unwrap(), TakenOver::default(), "it was late");
+    store.set(&patient, "seen", 3_700).await;
+    assert_eq!(judge.beat(NOW).await.unwrap().released, 1);
+}
+
+#[tokio::test]
+async fn who_was_away_for_longer_than_another_may_be_silent_watches_anew() {
+    let store = Store::new().await;
+    let limits = Limits { lease_min: Duration::from_secs(300), ..promise(3_600) };
+    let judge = store.open_with(limits).await;
+    let other = store.silent(900, promise(300), 1).await;
+    store.set(&judge, "seen", 900).await;
+    assert_eq!(judge.beat(NOW).await.unwrap(), TakenOver::default(), "both were away");
+    store.set(&judge, "since", 400).await;
+    assert_eq!(judge.beat(NOW).await.unwrap().released, 1, "only the other was");
+    drop(other);
+}
+
+#[tokio::test]
+async fn a_gateway_of_a_version_that_promised_nothing_may_be_silent_for_ten_seconds() {
+    let store = Store::new().await;
+    let judge = store.open().await;
+    // Nobody waits for these ten seconds; the database says when they are over.
+    for (silence, is_gone) in [(0, false), (30, true)] {
+        let old = store.silent(silence, LIMITS, 1).await;
+        store
+            .sql(
+                "UPDATE tollgate_gateways SET lease = NULL, seen = seen + interval '5 s' WHERE id = $1",
+                old.me.0,
+            )
+            .await;
+        assert_eq!(judge.beat(NOW).await.unwrap().released, u64::from(is_gone), "{silence}");
+        store.sql("DELETE FROM tollgate_payments WHERE $1 = $1", 0).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_race_grant_each_delivery_once() {
     const PAYMENTS: u64 = 120;

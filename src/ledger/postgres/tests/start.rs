@@ -2,14 +2,17 @@
 
 use futures_util::future::join_all;
 
+use super::super::schema::bring_up_to;
 use super::super::{PostgresAccounts, PostgresLedger};
 use super::server::{Postgres, run};
 use super::*;
+use crate::clock::Clock as _;
+use crate::ledger::settings::TAKEOVER_AFTER;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_start_together_make_one_ledger() {
     let url = Postgres::shared().database().await;
-    let opened = join_all((0..8).map(|_| PostgresLedger::open(&url))).await;
+    let opened = join_all((0..8).map(|_| PostgresLedger::open(&url, TAKEOVER_AFTER))).await;
     let ledgers: Vec<PostgresLedger> = opened.into_iter().map(Result::unwrap).collect();
     for (number, ledger) in (1..).zip(&ledgers) {
         claimed(ledger, &numbered(number)).await;
@@ -18,16 +21,18 @@ async fn gateways_that_start_together_make_one_ledger() {
         assert_eq!(state(&ledgers[0], &numbered(number)).await, Some(PaymentState::Claimed));
     }
     // Nothing is done twice: a second table of this name would be an error, and so would a second row.
-    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = 1 FROM tollgate_schema); END'").await;
+    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = max(version) FROM tollgate_schema); END'").await;
 }
 
 #[tokio::test]
 async fn a_ledger_of_a_newer_version_is_refused() {
     let url = Postgres::shared().database().await;
-    drop(PostgresLedger::open(&url).await.unwrap());
+    drop(PostgresLedger::open(&url, TAKEOVER_AFTER).await.unwrap());
     run(&url, "INSERT INTO tollgate_schema VALUES (99, now())").await;
-    let errors =
-        [PostgresLedger::open(&url).await.err().unwrap(), PostgresAccounts::open(&url).await.err().unwrap()];
+    let errors = [
+        PostgresLedger::open(&url, TAKEOVER_AFTER).await.err().unwrap(),
+        PostgresAccounts::open(&url).await.err().unwrap(),
+    ];
     for error in errors {
         assert!(
             error.to_string().contains("the ledger has version 99, written by a newer tollgate"),
@@ -42,7 +47,7 @@ async fn books_are_read_where_there_are_some_and_nothing_is_made_where_there_are
     let error = PostgresAccounts::open(&url).await.unwrap_err();
     assert!(error.to_string().contains("there is no ledger in this database"), "{error}");
     run(&url, "DO 'BEGIN ASSERT to_regclass(''tollgate_schema'') IS NULL; END'").await;
-    let ledger = PostgresLedger::open(&url).await.unwrap();
+    let ledger = PostgresLedger::open(&url, TAKEOVER_AFTER).await.unwrap();
     claimed(&ledger, &numbered(1)).await;
     let books = PostgresAccounts::open(&url).await.unwrap();
     assert_eq!(books.get(numbered(1).id).await, ledger.get(numbered(1).id).await);
@@ -68,7 +73,7 @@ async fn what_will_not_do_is_told_in_the_operators_words_and_without_the_passwor
         (at("postgres", "postgres?passwort=s3cret"), "an option \"passwort\", which is not known"),
         (format!("postgres://postgres:s3cret@127.0.0.1:{port}0/x"), "the ledger's URL cannot be read"),
     ] {
-        let error = PostgresLedger::open(&url).await.err().unwrap().to_string();
+        let error = PostgresLedger::open(&url, TAKEOVER_AFTER).await.err().unwrap().to_string();
         assert!(error.contains(told), "{url}: {error}");
         assert!(!error.contains("s3cret"), "{error}");
     }
@@ -77,9 +82,51 @@ async fn what_will_not_do_is_told_in_the_operators_words_and_without_the_passwor
 #[tokio::test]
 async fn a_database_that_is_not_there_yet_is_waited_for() {
     let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let ledger = PostgresLedger::open(&format!("postgres://postgres@{address}/tollgate")).await.unwrap();
+    let ledger = PostgresLedger::open(&format!("postgres://postgres@{address}/tollgate"), TAKEOVER_AFTER)
+        .await
+        .unwrap();
     let refused = ledger.claim(&numbered(1), NOW).await;
     assert!(is_unavailable(&refused), "{refused:?}");
     assert!(is_unavailable(&ledger.beat(NOW).await));
     assert!(is_unavailable(&ledger.get(numbered(1).id).await));
+}
+
+#[tokio::test]
+async fn a_ledger_knows_for_good_when_it_was_created() {
+    let url = Postgres::shared().database().await;
+    let before = SystemClock.now();
+    let first = PostgresLedger::open(&url, TAKEOVER_AFTER).await.unwrap();
+    let birth = first.birth().await.unwrap();
+    // Both clocks are this machine's; whole seconds are rounded.
+    assert!((before..=SystemClock.now().plus(1)).contains(&birth), "{birth:?}");
+    claimed(&first, &numbered(1)).await;
+    run(&url, "UPDATE tollgate_birth SET at = at - 1000").await;
+    let second = PostgresLedger::open(&url, TAKEOVER_AFTER).await.unwrap();
+    for ledger in [first, second] {
+        assert_eq!(ledger.birth().await, Ok(UnixSeconds(birth.0 - 1000)));
+    }
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_version_that_took_no_note_of_it_is_as_old_as_its_oldest_payment() {
+    for (claimed_at, as_it) in [(5_000, true), (u32::MAX, false)] {
+        let url = Postgres::shared().database().await;
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        bring_up_to(&mut connection, 1).await.unwrap();
+        let insert = format!(
+            "INSERT INTO tollgate_payments (id, attempt, state, network, asset, amount, pay_to, scheme, version, route, \
+                method, resource, facilitator, request_hash, repeatable, redelivery_seconds, redelivery_tries, \
+                claimed_at, unique_transaction, transaction, reason, deliveries, grant_number, tries, changed_at) \
+             SELECT sha256(number::text::bytea), 1, 'delivered', '', '', 1, '', '', 2, '', '', '', '', '', false, 0, 0, \
+                {claimed_at} + number, false, '', '', 1, 0, 0, 0 FROM generate_series(0, 3) AS number"
+        );
+        run(&url, &insert).await;
+        let before = SystemClock.now();
+        let birth = PostgresLedger::open(&url, TAKEOVER_AFTER).await.unwrap().birth().await.unwrap();
+        if as_it {
+            assert_eq!(birth, UnixSeconds(claimed_at.into()));
+        } else {
+            assert!((before..=SystemClock.now().plus(1)).contains(&birth), "{birth:?}");
+        }
+    }
 }

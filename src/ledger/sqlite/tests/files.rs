@@ -3,8 +3,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::super::schema::MIGRATIONS;
+use super::super::schema::{self, MIGRATIONS};
 use super::{Accounts as _, Folder, Ledger as _, NOW, SqliteAccounts, SqliteLedger, claim, claimed};
+use crate::clock::{Clock as _, SystemClock, UnixSeconds};
 
 fn refusal(path: &Path) -> String {
     SqliteLedger::open(path).err().unwrap().to_string()
@@ -49,13 +50,16 @@ fn files_that_are_no_ledgers_are_refused_and_left_as_they_are() {
     let named = |name: &str| folder.0.path().join(name);
     std::fs::write(named("text"), "upstream = \"demo\"\n".repeat(100)).unwrap();
     database(&named("foreign"), "CREATE TABLE payments (a INTEGER)");
-    database(&named("newer"), "PRAGMA application_id = 0x74674c64; PRAGMA user_version = 7");
+    database(&named("newer"), "PRAGMA application_id = 0x74674c64; PRAGMA user_version = 77");
     std::fs::create_dir(named("folder")).unwrap();
-    let newer = format!("was written by a newer version (schema 7; this one knows {})", MIGRATIONS.len());
+    let newer = format!(
+        "was written by a newer version (schema 77; this one knows {}); use that version",
+        MIGRATIONS.len()
+    );
     for (name, words) in [
         ("text", "the file is not an SQLite database"),
         ("foreign", "is a database of another program; name another file for the ledger"),
-        ("newer", &newer),
+        ("newer", newer.as_str()),
         ("folder", "is a folder; name a file for the ledger"),
         ("gone/ledger.db", "does not exist; create it"),
         ("text/ledger.db", "is not a folder"),
@@ -130,4 +134,43 @@ async fn damage_that_is_met_later_stops_everything() {
     assert!(refused.contains("damaged"), "{refused}");
     let later = ledger.claim(&claim(251), NOW).await.unwrap_err().to_string();
     assert!(later.contains("must be started again"), "{later}");
+}
+
+#[tokio::test]
+async fn a_ledger_knows_for_good_when_it_was_created() {
+    let folder = Folder::new();
+    let before = SystemClock.now();
+    let birth = folder.open().birth().await.unwrap();
+    assert!((before..=SystemClock.now()).contains(&birth), "{birth:?}");
+    // It does not depend on what is in it, nor on when it is opened.
+    super::with_writer(&folder.open(), "UPDATE birth SET at = at - 1000").await;
+    let ledger = folder.open();
+    claimed(&ledger, &claim(1)).await;
+    ledger.forget(0, NOW.plus(1_000_000)).await.unwrap();
+    drop(ledger);
+    assert_eq!(folder.open().birth().await, Ok(UnixSeconds(birth.0 - 1000)));
+}
+
+#[tokio::test]
+async fn a_ledger_of_a_version_that_took_no_note_of_it_is_as_old_as_its_oldest_payment() {
+    for oldest in [None, Some(5_000), Some(u32::MAX)] {
+        let folder = Folder::new();
+        let file = rusqlite::Connection::open(folder.path()).unwrap();
+        schema::migrate(&file, 0, &MIGRATIONS[..1]).unwrap();
+        let insert = "INSERT INTO payments (id, attempt, network, asset, amount, pay_to, scheme, version, route, method,
+                resource, facilitator, request_hash, repeatable, redelivery_seconds, redelivery_tries, claimed_at,
+                state, unique_transaction, transaction_id, reason, deliveries, grant_number, tries, changed_at)
+             VALUES (randomblob(32), 1, '', '', '', '', '', 2, '', '', '', '', x'', 0, 0, 0, ?1, 'delivered', 0, '', '',
+                1, 0, 0, 0)";
+        for claimed_at in oldest.into_iter().flat_map(|oldest| [u32::MAX, oldest]) {
+            file.execute(insert, [claimed_at]).unwrap();
+        }
+        drop(file);
+        let before = SystemClock.now();
+        let birth = folder.open().birth().await.unwrap();
+        match oldest {
+            Some(5_000) => assert_eq!(birth, UnixSeconds(5_000)),
+            Some(_) | None => assert!((before..=SystemClock.now()).contains(&birth), "{birth:?}"),
+        }
+    }
 }
