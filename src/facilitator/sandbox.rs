@@ -1,5 +1,6 @@
 //! The built-in sandbox: checks payments as a real facilitator does and keeps test balances, but
-//! moves no money. It settles `exact` EIP-3009 payments on test networks.
+//! moves no money. It settles `exact` EIP-3009 payments on test networks. Who lost its answer to a
+//! settlement is told the same again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,15 +35,23 @@ pub struct Sandbox {
 struct Books {
     /// What accounts that have paid or been paid hold, by network, asset and account.
     balances: HashMap<(Network, String, String), U256>,
-    /// Payments that were settled, with when they expire.
-    used: HashMap<PaymentId, UnixSeconds>,
+    /// Payments that were settled.
+    used: HashMap<PaymentId, Used>,
+}
+
+/// What a payment that was settled was used for.
+struct Used {
+    /// The account that was paid.
+    payee: (Network, String, String),
+    amount: U256,
+    expires: UnixSeconds,
 }
 
 impl Books {
     /// Forgets payments that can no longer be settled, if there are many; whether there is room.
     fn make_room(&mut self, now: UnixSeconds) -> bool {
         if self.used.len() >= ENTRIES_MAX {
-            self.used.retain(|_, expires| *expires > now);
+            self.used.retain(|_, used| used.expires > now);
         }
         self.used.len() < ENTRIES_MAX && self.balances.len() < ENTRIES_MAX
     }
@@ -52,6 +61,8 @@ struct Checked {
     id: PaymentId,
     expires: UnixSeconds,
     payer: String,
+    /// Why there is not enough time left to settle it, if there is not.
+    too_late: Option<Reason>,
 }
 
 impl Sandbox {
@@ -82,13 +93,10 @@ impl Sandbox {
         }
         let moment = Moment { now: self.clock.now(), margin_seconds: MARGIN_SECONDS };
         let authorization = ExactEvm.inspect(&request.requirements, &request.payload, moment)?;
-        if let Some(reason) = authorization.too_late {
-            return Err(reason);
-        }
         // A contract wallet's signature takes a chain to check, and the sandbox has none.
         let payer = authorization.payer.filter(|_| is_ordinary(request)).ok_or(Reason::EVM_SIGNATURE)?;
         let expires = authorization.expires.unwrap_or(UnixSeconds(u64::MAX));
-        Ok(Checked { id: authorization.id, expires, payer })
+        Ok(Checked { id: authorization.id, expires, payer, too_late: authorization.too_late })
     }
 
     fn books(&self) -> std::sync::MutexGuard<'_, Books> {
@@ -135,8 +143,10 @@ impl Facilitator for Sandbox {
 
     async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Unavailable> {
         let checked = match self.check(request) {
+            Ok(Checked { too_late: Some(reason), .. }) | Err(reason) => {
+                return Ok(VerifyResponse::Invalid { reason, payer: None });
+            }
             Ok(checked) => checked,
-            Err(reason) => return Ok(VerifyResponse::Invalid { reason, payer: None }),
         };
         let covered = self.covers(&self.books(), request, &checked);
         let payer = Some(checked.payer);
@@ -154,7 +164,16 @@ impl Facilitator for Sandbox {
             Ok(checked) => checked,
             Err(reason) => return declined(&reason, None),
         };
+        let (payee, amount) =
+            (Self::key(request, &request.requirements.pay_to), request.requirements.amount.0);
         let mut books = self.books();
+        let made = books.used.get(&checked.id);
+        if made.is_some_and(|used| used.payee == payee && used.amount == amount) {
+            return settled(request, checked);
+        }
+        if let Some(reason) = checked.too_late {
+            return declined(&reason, None);
+        }
         let left = match self.covers(&books, request, &checked) {
             Ok(left) => left,
             Err(reason) => return declined(&reason, Some(checked.payer)),
@@ -163,21 +182,26 @@ impl Facilitator for Sandbox {
             return declined(&Reason::SANDBOX_FULL, Some(checked.payer));
         }
         books.balances.insert(Self::key(request, &checked.payer), left);
-        let payee = books.balances.entry(Self::key(request, &request.requirements.pay_to)).or_default();
-        *payee = payee.saturating_add(request.requirements.amount.0);
-        books.used.insert(checked.id, checked.expires);
-        SettleOutcome::Settled(SettleResponse {
-            success: true,
-            error_reason: None,
-            payer: Some(checked.payer),
-            // Looks like a transaction, and names the payment it stands for.
-            transaction: keccak256([b"sandbox".as_slice(), checked.id.0.as_slice()].concat()).to_string(),
-            network: request.network.as_str().to_owned(),
-            amount: None,
-            extra: None,
-            extensions: None,
-        })
+        let balance = books.balances.entry(payee.clone()).or_default();
+        *balance = balance.saturating_add(amount);
+        books.used.insert(checked.id, Used { payee, amount, expires: checked.expires });
+        settled(request, checked)
     }
+}
+
+/// The answer to a settlement that was made.
+fn settled(request: &FacilitatorRequest, checked: Checked) -> SettleOutcome {
+    SettleOutcome::Settled(SettleResponse {
+        success: true,
+        error_reason: None,
+        // Looks like a transaction, and names the payment it stands for.
+        transaction: keccak256([b"sandbox".as_slice(), checked.id.0.as_slice()].concat()).to_string(),
+        payer: Some(checked.payer),
+        network: request.network.as_str().to_owned(),
+        amount: None,
+        extra: None,
+        extensions: None,
+    })
 }
 
 #[cfg(test)]
@@ -224,6 +248,25 @@ mod tests {
         };
         assert_eq!(sandbox.verify(&request(3)).await, Ok(poor));
         assert!(matches!(sandbox.settle(&request(3)).await, SettleOutcome::Declined(_)));
+    }
+
+    #[tokio::test]
+    async fn who_lost_the_answer_to_a_settlement_is_told_the_same_again() {
+        let sandbox = sandbox("$0.02");
+        let first = sandbox.settle(&request(1)).await;
+        assert!(matches!(first, SettleOutcome::Settled(_)), "{first:?}");
+        assert_eq!(sandbox.settle(&request(1)).await, first);
+        // It was charged once, and buys nothing new.
+        let used = sandbox.verify(&request(1)).await;
+        assert!(
+            matches!(&used, Ok(VerifyResponse::Invalid { reason, .. }) if *reason == Reason::EVM_NONCE_USED)
+        );
+        assert!(matches!(sandbox.settle(&request(2)).await, SettleOutcome::Settled(_)));
+        // The same authorization for something else is none that was settled.
+        let mut books = sandbox.books();
+        books.used.values_mut().for_each(|used| used.amount += U256::ONE);
+        drop(books);
+        assert!(matches!(sandbox.settle(&request(1)).await, SettleOutcome::Declined(_)));
     }
 
     #[tokio::test]
