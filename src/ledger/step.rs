@@ -6,8 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Notice, Recorded,
-    Settlement, TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Intended, Intent, Ledger, LedgerError, NewClaim,
+    Notice, Recorded, Settlement, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -19,7 +19,8 @@ pub(super) enum Step {
     Claim(Box<NewClaim>),
     Recant(Box<NewClaim>),
     Release { token: ClaimToken, reason: Option<String> },
-    Settling { token: ClaimToken, request: String, unique_transaction: bool },
+    Settling { token: ClaimToken, intent: Box<Intent> },
+    Abandoned { token: ClaimToken, reason: String },
     Settled { token: ClaimToken, response: Box<SettleResponse>, deliver: bool, unique_transaction: bool },
     Declined { token: ClaimToken, reason: String },
     Unresolved { token: ClaimToken, reason: String, transaction: String, next_try: UnixSeconds },
@@ -30,6 +31,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Claimed(Claimed),
+    Intended(Intended),
     Recorded(Recorded),
     Done,
 }
@@ -41,6 +43,7 @@ impl Step {
             Self::Claim(claim) | Self::Recant(claim) => claim.id,
             Self::Release { token, .. }
             | Self::Settling { token, .. }
+            | Self::Abandoned { token, .. }
             | Self::Settled { token, .. }
             | Self::Declined { token, .. }
             | Self::Unresolved { token, .. }
@@ -52,6 +55,7 @@ impl Step {
     pub(super) const fn is_durable(&self) -> bool {
         match self {
             Self::Settling { .. }
+            | Self::Abandoned { .. }
             | Self::Settled { .. }
             | Self::Declined { .. }
             | Self::Unresolved { .. } => true,
@@ -94,7 +98,7 @@ impl<T: Steps> Ledger for T {
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError> {
         match self.step(Step::Claim(Box::new(claim.clone())), now).await? {
             Answer::Claimed(claimed) => Ok(claimed),
-            Answer::Recorded(_) | Answer::Done => Err(misfit()),
+            Answer::Intended(_) | Answer::Recorded(_) | Answer::Done => Err(misfit()),
         }
     }
 
@@ -114,12 +118,17 @@ impl<T: Steps> Ledger for T {
     async fn settling(
         &self,
         token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
+        intent: Intent,
         now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        let request = request.to_owned();
-        self.step(Step::Settling { token, request, unique_transaction }, now).await.map(drop)
+    ) -> Result<Intended, LedgerError> {
+        match self.step(Step::Settling { token, intent: Box::new(intent) }, now).await? {
+            Answer::Intended(intended) => Ok(intended),
+            Answer::Claimed(_) | Answer::Recorded(_) | Answer::Done => Err(misfit()),
+        }
+    }
+
+    async fn abandoned(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(Step::Abandoned { token, reason: reason.to_owned() }, now).await.map(drop)
     }
 
     async fn settled(
@@ -132,7 +141,7 @@ impl<T: Steps> Ledger for T {
         let response = Box::new(response.clone());
         match self.step(Step::Settled { token, response, deliver, unique_transaction }, now).await? {
             Answer::Recorded(recorded) => Ok(recorded),
-            Answer::Claimed(_) | Answer::Done => Err(misfit()),
+            Answer::Claimed(_) | Answer::Intended(_) | Answer::Done => Err(misfit()),
         }
     }
 

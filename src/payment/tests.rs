@@ -1,6 +1,8 @@
 //! The gate's promises, with a scripted facilitator and a ledger in memory.
 
 mod driving;
+mod members;
+mod payers;
 mod terms;
 
 use std::collections::VecDeque;
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Admission, DeliveryEnd, Gate, GateParts, OfferBook, PaymentHeader, Pledges, Refusal, Resource};
 use crate::clock::{Clock, UnixSeconds};
-use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::facilitator::{Facilitator, FacilitatorList, SettleOutcome, Unavailable};
 use crate::ledger::{Accounts as _, Filter, ModelLedger, PaymentState, Redelivery};
 use crate::policy::{
     Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteTable, SettleWhen, UpstreamId, V1Mode,
@@ -151,10 +153,16 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
     offers.observe(FacilitatorId(0), supported);
     let ledger = ModelLedger::new();
     let facilitator = Arc::new(Scripted::default());
-    let gate = Gate::new(GateParts {
-        offers: Arc::clone(&offers),
-        facilitators: vec![Arc::clone(&facilitator) as _],
-        every: vec![],
+    let gate = gate_of(&offers, vec![Arc::clone(&facilitator) as _], &ledger);
+    Shop { gate, route, offers, ledger, facilitator }
+}
+
+/// A gate whose payments are settled by these, which stand in for each other.
+fn gate_of(offers: &Arc<OfferBook>, every: Vec<Arc<dyn Facilitator>>, ledger: &ModelLedger) -> Gate {
+    Gate::new(GateParts {
+        offers: Arc::clone(offers),
+        facilitators: vec![Arc::new(FacilitatorList::new(every.clone()))],
+        every,
         chains: super::Chains::default(),
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
@@ -163,8 +171,7 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
         origin_time_seconds: MOMENT.margin_seconds,
         pledges: Pledges { count: 150, sum: None },
         redelivery: Redelivery { window_seconds: 300, tries: 2 },
-    });
-    Shop { gate, route, offers, ledger, facilitator }
+    })
 }
 
 fn usual() -> Shop {
