@@ -20,7 +20,7 @@ use alloy_primitives::{B256, U256, keccak256};
 use tollgate::clock::{Clock as _, SystemClock, UnixSeconds};
 use tollgate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
 use tollgate::ledger::{
-    self, Claimed, DeliveryEnd, Ledger, NewClaim, Particulars, PayerLimits, Redelivery, Settlement,
+    self, Claimed, DeliveryEnd, Intent, Ledger, NewClaim, Particulars, PayerLimits, Redelivery, Settlement,
 };
 use tollgate::scheme::PaymentId;
 use tollgate::x402::{AtomicAmount, SettleResponse, Version};
@@ -141,7 +141,7 @@ async fn once(ledger: &dyn Ledger, what: What) -> Duration {
     let start = Instant::now();
     let Ok(Claimed::New(token)) = ledger.claim(&claim, now).await else { panic!("not claimed") };
     if matches!(what, What::Payment) {
-        ledger.settling(token, request(), false, now).await.unwrap();
+        ledger.settling(token, intent(), now).await.unwrap();
         let settlement = Settlement { response: &response, deliver: true, unique_transaction: false };
         ledger.settled(token, settlement, now).await.unwrap();
     }
@@ -182,10 +182,12 @@ fn new_claim() -> NewClaim {
     }
 }
 
-/// About as long as what is kept of a real one.
-fn request() -> &'static str {
+/// With a request about as long as what is kept of a real one.
+fn intent() -> Intent {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
-    TEXT.get_or_init(|| format!("{{\"body\":\"{}\"}}", "x".repeat(1_500)))
+    let request = TEXT.get_or_init(|| format!("{{\"body\":\"{}\"}}", "x".repeat(1_500)));
+    let facilitator = "facilitator.example".to_owned();
+    Intent { facilitator, request: request.clone(), unique_transaction: false, payer: None }
 }
 
 fn response() -> SettleResponse {

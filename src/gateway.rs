@@ -20,7 +20,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::facilitator::serve::{self, Service};
 use crate::facilitator::settings::FacilitatorSettings;
-use crate::facilitator::{Facilitator, Failover, HttpFacilitator, Metered, Onchain, Sandbox};
+use crate::facilitator::{Facilitator, FacilitatorList, HttpFacilitator, Metered, Onchain, Sandbox};
 use crate::ledger::settings::LedgerUrl;
 use crate::ledger::{self, OpenError};
 use crate::payment::{Chains, Gate, GateParts, OfferBook};
@@ -102,16 +102,13 @@ impl Gateway {
         let metrics = Arc::new(Metrics::default());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let every = facilitators(config, &clock, &metrics, runtime.handle())?;
-        let group = |members: &Vec<usize>| -> Arc<dyn Facilitator> {
-            Failover::group(members.iter().map(|index| Arc::clone(&every[*index])).collect())
-        };
-        let facilitators: Vec<_> = config.facilitator_groups.iter().map(group).collect();
+        let facilitators = lists(config, &every);
         let offers = Arc::new(OfferBook::new(Arc::clone(&config.routes), config.public_url.clone()));
         let ledger = runtime.block_on(ledger::open(&config.ledger.url, config.ledger.takeover_after))?;
         let gate = Gate::new(GateParts {
             offers,
             facilitators: facilitators.clone(),
-            every,
+            every: every.clone(),
             chains: chains(config)?,
             ledger: Arc::clone(&ledger),
             clock: Arc::clone(&clock),
@@ -155,7 +152,7 @@ impl Gateway {
             });
             runtime.block_on(start_admin(address, admin))?;
         }
-        let service = runtime.block_on(start_service(config, &facilitators))?;
+        let service = runtime.block_on(start_service(config, &every))?;
         let server = server(config, paywall)?;
         Ok(Self {
             server,
@@ -265,6 +262,15 @@ fn facilitators(
     config.facilitators.iter().map(build).collect()
 }
 
+/// What offers are settled by.
+fn lists(config: &Config, every: &[Arc<dyn Facilitator>]) -> Vec<Arc<FacilitatorList>> {
+    let list = |members: &Vec<usize>| {
+        let members = members.iter().map(|index| Arc::clone(&every[*index])).collect();
+        Arc::new(FacilitatorList::new(members))
+    };
+    config.facilitator_groups.iter().map(list).collect()
+}
+
 fn chains(config: &Config) -> Result<Chains, StartError> {
     // A ledger that forgets would take what it delivered itself for somebody else's doing.
     let remembers = config.ledger.url != LedgerUrl::Memory;
@@ -277,7 +283,7 @@ fn chains(config: &Config) -> Result<Chains, StartError> {
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks
 /// of their own, so that a facilitator that is down keeps nothing but its own routes waiting.
-async fn observe_all(gate: &Gate, facilitators: &[Arc<dyn Facilitator>]) {
+async fn observe_all(gate: &Gate, facilitators: &[Arc<FacilitatorList>]) {
     for (index, facilitator) in facilitators.iter().enumerate() {
         let (gate, facilitator) = (gate.clone(), Arc::clone(facilitator));
         let id = FacilitatorId(index);
@@ -338,10 +344,12 @@ async fn start_admin(address: SocketAddr, admin: Arc<Admin>) -> Result<(), Start
 /// Offers a facilitator to others, where that is switched on.
 async fn start_service(
     config: &Config,
-    facilitators: &[Arc<dyn Facilitator>],
+    every: &[Arc<dyn Facilitator>],
 ) -> Result<Option<Arc<Service>>, StartError> {
     let Some((id, settings)) = &config.facilitator_service else { return Ok(None) };
-    let Some(facilitator) = facilitators.get(id.0) else { return Ok(None) };
+    // The configuration takes one facilitator here, and no list.
+    let member = config.facilitator_groups.get(id.0).and_then(|members| every.get(*members.first()?));
+    let Some(facilitator) = member else { return Ok(None) };
     let address = settings.listen;
     let listener = TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })?;
     let service = Arc::new(Service::new(Arc::clone(facilitator), settings.clone()));

@@ -14,7 +14,7 @@
 //! | [`secret`] | values that cannot be printed by accident | nothing of ours |
 //! | [`scheme`] | how a payment is understood, one file per scheme, no I/O | `x402`, `clock` |
 //! | [`policy`] | what costs what: canonical paths, routes, offers | `x402` |
-//! | [`facilitator`] | who verifies and settles: the contract, HTTP, on chain, sandbox, fail-over; the service for others | `x402`, `clock`, `secret`, `scheme`, `telemetry`, `chain` |
+//! | [`facilitator`] | who verifies and settles: the contract, lists of them, HTTP, on chain, sandbox; the service for others | `x402`, `clock`, `secret`, `scheme`, `telemetry`, `chain` |
 //! | [`ledger`] | what makes a payment single-use and remembers it | `scheme`, `x402`, `clock`, `secret` |
 //! | [`chain`] | what became of a payment, asked from the chain itself | `scheme`, `x402`, `clock`, `secret` |
 //! | [`payment`] | the life of one payment: gate, permit, settlement, refusal, challenge | all above; of `facilitator` and `ledger` only the contracts |
@@ -81,9 +81,11 @@
 //!   readings fall under different routes the request is refused.
 //! - **A cache may forget; the ledger may not.** moka holds `/supported` and verification results;
 //!   payments live in the [`ledger`], which refuses when it cannot be written.
-//! - **Durable before irreversible.** That settlement will be asked for is on disk before it is asked
-//!   for; that it succeeded is on disk before a byte of the answer leaves. A step of the ledger whose
-//!   answer was lost is told again, or undone, in the background (`payment/closing.rs`).
+//! - **Durable before irreversible.** That settlement will be asked for, and of whom, is on disk before it
+//!   is asked for; that it succeeded is on disk before a byte of the answer leaves. A list of facilitators
+//!   cannot be asked to settle ([`facilitator::FacilitatorList`]), only one that was written down. A step
+//!   of the ledger whose answer was lost is told again, or undone, in the background
+//!   (`payment/closing.rs`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //! - **A ledger knows since when it has kept account.** What a payment made before bought is not known,
 //!   so it buys nothing more ([`ledger::Ledger::birth`], `payment/chains.rs`).

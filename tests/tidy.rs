@@ -137,7 +137,7 @@ fn only_the_proxy_and_its_start_know_pingora() {
 fn of_facilitators_and_ledgers_payments_know_only_the_contracts() {
     for file in rust_files("src/payment").into_iter().filter(|file| !is_test(file)) {
         let code = code_of(&file);
-        for name in ["HttpFacilitator", "Sandbox", "Failover", "MemoryLedger"] {
+        for name in ["HttpFacilitator", "Onchain", "Sandbox", "MemoryLedger"] {
             assert!(!code.contains(name), "{} knows {name}", file.display());
         }
     }

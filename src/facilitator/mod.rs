@@ -6,10 +6,10 @@
 pub mod cdp;
 #[cfg(test)]
 pub(crate) mod contract;
-mod failover;
 #[cfg(test)]
 pub(crate) mod fake;
 mod http;
+mod list;
 mod metered;
 pub mod onchain;
 mod sandbox;
@@ -24,8 +24,8 @@ use async_trait::async_trait;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Supported, VerifyResponse};
 
-pub use failover::Failover;
 pub use http::HttpFacilitator;
+pub use list::{FacilitatorList, Turns, Verified};
 pub use metered::Metered;
 pub use onchain::Onchain;
 pub use sandbox::Sandbox;

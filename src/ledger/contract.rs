@@ -1,6 +1,7 @@
 //! The contract's promises as tests, run against every implementation.
 
 mod books;
+mod intents;
 pub(crate) mod lives;
 mod notices;
 
@@ -11,8 +12,8 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::{
-    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Ledger, LedgerError, NewClaim, Particulars, PayerLimits,
-    PaymentState, Recorded, Redelivery, Settlement,
+    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Intent, Ledger, LedgerError, NewClaim, Particulars,
+    PayerLimits, PaymentState, Recorded, Redelivery, Settlement,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -74,6 +75,10 @@ pub(crate) fn claim(byte: u8) -> NewClaim {
     }
 }
 
+pub(crate) fn intent(request: &str, unique_transaction: bool) -> Intent {
+    Intent { facilitator: "sandbox".into(), request: request.into(), unique_transaction, payer: None }
+}
+
 fn settlement(deliver: bool) -> Settlement<'static> {
     static RESPONSE: std::sync::OnceLock<SettleResponse> = std::sync::OnceLock::new();
     Settlement { response: RESPONSE.get_or_init(response), deliver, unique_transaction: false }
@@ -88,7 +93,7 @@ async fn new_claim<L: Ledger>(ledger: &L, claim: &NewClaim) -> ClaimToken {
 
 async fn settling<L: Ledger>(ledger: &L, claim: &NewClaim) -> ClaimToken {
     let token = new_claim(ledger, claim).await;
-    ledger.settling(token, REQUEST, false, NOW).await.unwrap();
+    ledger.settling(token, intent(REQUEST, false), NOW).await.unwrap();
     token
 }
 
@@ -127,6 +132,11 @@ pub(crate) async fn holds_for<S: Store>(new: impl AsyncFn() -> S) {
     what_a_dead_gateway_held_is_taken_over(&new().await).await;
     everything_survives_the_end_of_a_gateway(&new().await).await;
     only_what_can_no_longer_be_settled_is_forgotten(&new().await).await;
+    intents::who_is_asked_is_known_to_whoever_takes_a_payment_over(&new().await).await;
+    intents::what_reached_nobody_is_given_up_by_its_holder_alone(&new().await).await;
+    intents::a_payer_whom_verification_told_is_in_the_books_and_counts(&new().await).await;
+    intents::what_can_be_written_in_many_ways_uses_nobodys_limit_up(&new().await).await;
+    intents::a_payer_whom_settlement_told_is_in_the_books(&new().await).await;
     books::the_books_can_be_searched_and_paged(&new().await).await;
     books::what_is_held_is_counted(&new().await).await;
     notices::notices_are_seen_by_everybody_while_they_are_up(&new().await).await;
@@ -171,9 +181,9 @@ async fn a_payment_given_back_can_be_claimed_again_and_old_tokens_are_worthless<
     assert_eq!((record.state, record.reason.as_str()), (PaymentState::Released, "the origin answered 500"));
     let third = new_claim(&ledger, &claim(1)).await;
     assert!(third.attempt > second.attempt);
-    assert!(ledger.settling(second, REQUEST, false, NOW).await.is_err());
+    assert!(ledger.settling(second, intent(REQUEST, false), NOW).await.is_err());
     assert!(ledger.release(second, None, NOW).await.is_err());
-    ledger.settling(third, REQUEST, false, NOW).await.unwrap();
+    ledger.settling(third, intent(REQUEST, false), NOW).await.unwrap();
     assert!(ledger.release(third, Some("too late"), NOW).await.is_err(), "settlement was asked for");
 }
 
@@ -298,7 +308,7 @@ async fn steps_out_of_order_change_nothing<S: Store>(store: &S) {
     let ledger = store.open().await;
     let unknown = ClaimToken { id: claim(9).id, attempt: 1, grant: 9 };
     let absent = LedgerError::WrongState { id: unknown.id, wanted: "settling", found: None };
-    assert_eq!(ledger.settling(unknown, REQUEST, false, NOW).await, Err(absent));
+    assert_eq!(ledger.settling(unknown, intent(REQUEST, false), NOW).await, Err(absent));
     assert!(ledger.release(unknown, None, NOW).await.is_err());
     let token = new_claim(&ledger, &claim(1)).await;
     assert!(ledger.settled(token, settlement(true), NOW).await.is_err());
@@ -409,7 +419,7 @@ async fn a_transaction_that_must_be_unique_settles_one_payment<S: Store>(store: 
     let mut tokens = Vec::new();
     for byte in [1, 2] {
         let token = new_claim(&ledger, &claim(byte)).await;
-        ledger.settling(token, REQUEST, true, NOW).await.unwrap();
+        ledger.settling(token, intent(REQUEST, true), NOW).await.unwrap();
         tokens.push(token);
     }
     assert_eq!(ledger.settled(tokens[0], unique, NOW).await, Ok(Recorded::Deliver));

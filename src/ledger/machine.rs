@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::step::{Answer, Step};
 use super::{
-    ClaimToken, Claimed, DeliveryEnd, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, LedgerError, NewClaim,
-    PayerLimits, PaymentRecord, PaymentState, Recorded, TakenOver, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, EXPIRY_GRACE_SECONDS, GatewayId, HURRY_SECONDS, Intended, Intent,
+    LedgerError, NewClaim, PayerLimits, PaymentRecord, PaymentState, Recorded, TakenOver, ToldPayer,
+    Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -17,9 +18,10 @@ use crate::x402::{AtomicAmount, SettleResponse};
 pub(super) struct Beside {
     /// For a claim with an identifier: the payment in use or settled that has it.
     pub(super) same_identifier: Option<Box<PaymentRecord>>,
-    /// For a claim with limits: payments its payer has pledged on the network.
+    /// For a claim with limits, and an intent that counts: other payments their payer has pledged on the
+    /// network.
     pub(super) pledged_count: u32,
-    /// For a claim with limits: sum of those in the same asset.
+    /// For the same: sum of those in the same asset.
     pub(super) pledged_sum: AtomicAmount,
     /// For a settlement with a unique transaction: whether it settled another payment.
     pub(super) transaction_used: bool,
@@ -61,14 +63,22 @@ pub(super) fn decide(
             let record = held(record, *token, "released", &[PaymentState::Claimed], Some(moment.me))?;
             Ok((release(record, reason.as_deref(), moment.now), Answer::Done))
         }
-        Step::Settling { token, request, unique_transaction } => {
+        Step::Settling { token, intent } => {
             let record = granted(record, *token);
-            let record = held(record, *token, "settling", &[PaymentState::Claimed], Some(moment.me))?;
-            let mut record = moved(record, PaymentState::Settling, moment.now);
-            record.settling_at = Some(moment.now);
-            record.request = Some(request.clone());
-            record.unique_transaction = *unique_transaction;
-            Ok((Change::Put(record), Answer::Done))
+            let from = [PaymentState::Claimed, PaymentState::Settling];
+            let record = held(record, *token, "settling", &from, Some(moment.me))?;
+            let (change, intended) = intend(record, intent, &beside, moment.now);
+            Ok((change, Answer::Intended(intended)))
+        }
+        Step::Abandoned { token, reason } => {
+            let record = granted(record, *token);
+            let from = [PaymentState::Claimed, PaymentState::Settling];
+            let record = held(record, *token, "abandoned", &from, Some(moment.me))?;
+            let change = match record.state {
+                PaymentState::Claimed => release(record, Some(reason), moment.now),
+                _ => Change::Put(decline(record, reason, moment.now)),
+            };
+            Ok((change, Answer::Done))
         }
         Step::Settled { token, response, deliver, unique_transaction } => {
             let known = [
@@ -190,6 +200,36 @@ fn decide_claim(
     (Change::Put(record), claimed)
 }
 
+fn intend(
+    record: Box<PaymentRecord>,
+    intent: &Intent,
+    beside: &Beside,
+    now: UnixSeconds,
+) -> (Change, Intended) {
+    if let Some(told) = counting(&record, intent)
+        && exceeds(told.limits, beside, record.particulars.amount)
+    {
+        return (Change::None, Intended::PayerLimit);
+    }
+    let is_first = record.state == PaymentState::Claimed;
+    let mut record = moved(record, PaymentState::Settling, now);
+    record.particulars.facilitator.clone_from(&intent.facilitator);
+    if is_first {
+        record.settling_at = Some(now);
+        record.request = Some(intent.request.clone());
+        record.unique_transaction = intent.unique_transaction;
+        let told = intent.payer.as_ref().map(|told| told.name.clone());
+        record.particulars.payer = record.particulars.payer.take().or(told);
+    }
+    (Change::Put(record), Intended::Recorded)
+}
+
+/// The payer who becomes known by an intent, if what the payment pledges counts from then on.
+pub(super) fn counting<'i>(record: &PaymentRecord, intent: &'i Intent) -> Option<&'i ToldPayer> {
+    let becomes_known = record.state == PaymentState::Claimed && record.particulars.payer.is_none();
+    intent.payer.as_ref().filter(|_| becomes_known && !intent.unique_transaction)
+}
+
 fn exceeds(limits: PayerLimits, beside: &Beside, amount: AtomicAmount) -> bool {
     let too_many = limits.count > 0 && beside.pledged_count >= limits.count;
     let too_much = limits
@@ -288,6 +328,8 @@ fn settle(
         record.settled_at = Some(moment.now);
         record.response = Some(Box::new(response.clone()));
         record.transaction.clone_from(&response.transaction);
+        let particulars = &mut record.particulars;
+        particulars.payer = particulars.payer.take().or_else(|| response.payer.clone());
         record.reason.clear();
         record.request = None;
         record.next_try = None;

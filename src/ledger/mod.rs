@@ -26,8 +26,8 @@ use crate::scheme::PaymentId;
 pub(crate) use model::ModelLedger;
 pub use open::{OpenError, open, read};
 pub use record::{
-    ClaimToken, Claimed, DeliveryEnd, GatewayId, NewClaim, Particulars, PayerLimits, PaymentRecord,
-    PaymentState, Recorded, Redelivery, Settlement, Unresolved,
+    ClaimToken, Claimed, DeliveryEnd, GatewayId, Intended, Intent, NewClaim, Particulars, PayerLimits,
+    PaymentRecord, PaymentState, Recorded, Redelivery, Settlement, ToldPayer, Unresolved,
 };
 
 /// Seconds a payment is kept beyond its expiry, for clocks that disagree with the chain's.
@@ -155,6 +155,7 @@ pub trait Accounts: Send + Sync {
 /// ```text
 /// claim -> Claimed -> settling -> Settling -> settled     -> Settled -> delivered -> Delivered
 ///             |                      |----- declined      -> Declined
+///             |                      |----- abandoned     -> Declined: nobody was reached
 ///             |                      `----- unresolved    -> Unresolved -> settled | declined
 ///             `------ release ------------------------------> Released, or no trace
 /// ```
@@ -201,17 +202,29 @@ pub trait Ledger: Accounts {
         now: UnixSeconds,
     ) -> Result<(), LedgerError>;
 
-    /// Records that settlement is about to be asked for, and what for. Durable when it returns.
+    /// Records that settlement is about to be asked for, what for and whom. Durable when it returns. Once
+    /// more from `Settling`, when the facilitator recorded before was provably not reached and another is
+    /// about to be asked the same; all but its name stays as it is then.
+    ///
+    /// A payer told here is in the books from now on, and what is pledged by this payment counts. Unless
+    /// the same payment can be written in ways that look like different ones
+    /// ([`Intent::unique_transaction`]): then anybody could make many of one and use its payer's limits up.
     ///
     /// # Errors
     /// Every [`LedgerError`]; after each of them settlement must not be asked for.
     async fn settling(
         &self,
         token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
+        intent: Intent,
         now: UnixSeconds,
-    ) -> Result<(), LedgerError>;
+    ) -> Result<Intended, LedgerError>;
+
+    /// Records that nobody was asked to settle, or reached: from `Claimed`, or from `Settling` where that
+    /// was recorded. For the holder of the claim alone: whoever took it over may have asked since.
+    ///
+    /// # Errors
+    /// Every [`LedgerError`].
+    async fn abandoned(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError>;
 
     /// Records that the money moved, from `Settling` or `Unresolved`, and grants the delivery. Durable
     /// when it returns.
@@ -225,7 +238,7 @@ pub trait Ledger: Accounts {
         now: UnixSeconds,
     ) -> Result<Recorded, LedgerError>;
 
-    /// Records that settlement was refused in so many words, or never reached anybody: no money moved.
+    /// Records that settlement was refused in so many words: no money moved.
     /// From `Settling` or `Unresolved`.
     ///
     /// # Errors

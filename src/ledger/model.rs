@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use super::machine::{self, Beside, Change, Moment};
 use super::step::{Answer, Step, Steps};
 use super::{
-    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, PaymentRecord, PaymentState, Posted, TakenOver,
-    Unresolved,
+    Accounts, Counts, Filter, GatewayId, LedgerError, Notice, Particulars, PaymentRecord, PaymentState,
+    Posted, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -111,19 +111,15 @@ impl Shared {
                         .cloned()
                         .map(Box::new)
                 });
-                let wanted = &claim.particulars;
-                for found in self.records.values().filter(is_other).filter(|found| found.state.is_pledged()) {
-                    let theirs = &found.particulars;
-                    if wanted.payer.is_none()
-                        || theirs.payer != wanted.payer
-                        || theirs.network != wanted.network
-                    {
-                        continue;
-                    }
-                    beside.pledged_count += 1;
-                    if theirs.asset == wanted.asset {
-                        beside.pledged_sum.0 += theirs.amount.0;
-                    }
+                if let Some(payer) = &claim.particulars.payer {
+                    self.pledged_by(payer, claim.id, &claim.particulars, &mut beside);
+                }
+            }
+            Step::Settling { intent, .. } => {
+                if let Some(record) = record
+                    && let Some(told) = machine::counting(record, intent)
+                {
+                    self.pledged_by(&told.name, record.id, &record.particulars, &mut beside);
                 }
             }
             Step::Settled { token, response, .. } => {
@@ -137,12 +133,25 @@ impl Shared {
                 });
             }
             Step::Release { .. }
-            | Step::Settling { .. }
+            | Step::Abandoned { .. }
             | Step::Declined { .. }
             | Step::Unresolved { .. }
             | Step::Delivered { .. } => {}
         }
         beside
+    }
+
+    /// Adds up what a payer has pledged in other payments than `id`, which is for `wanted`.
+    fn pledged_by(&self, payer: &str, id: PaymentId, wanted: &Particulars, beside: &mut Beside) {
+        for found in self.records.values().filter(|found| found.id != id && found.counts_as_pledged()) {
+            let theirs = &found.particulars;
+            if theirs.payer.as_deref() == Some(payer) && theirs.network == wanted.network {
+                beside.pledged_count += 1;
+                if theirs.asset == wanted.asset {
+                    beside.pledged_sum.0 += theirs.amount.0;
+                }
+            }
+        }
     }
 
     fn write(&mut self, change: Change) {

@@ -33,7 +33,7 @@ pub struct Particulars {
     pub method: String,
     /// URL of what is bought, without its query, which may hold what is nobody's business.
     pub resource: String,
-    /// Name of the facilitator that verifies and settles.
+    /// Name of the facilitator that was asked to settle it; before one was, of the list that may be.
     pub facilitator: String,
 }
 
@@ -78,6 +78,39 @@ pub struct NewClaim {
     pub redelivery: Redelivery,
     /// For the accounts.
     pub particulars: Particulars,
+}
+
+/// What settlement is about to be asked for, and whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Intent {
+    /// Name of the facilitator that is asked. Nobody else may be, unless it provably was not reached.
+    pub facilitator: String,
+    /// What it is asked ([`FacilitatorRequest::to_stored`](crate::x402::types::FacilitatorRequest::to_stored)).
+    pub request: String,
+    /// Whether the transaction must not have settled another payment ([`Settlement::unique_transaction`]).
+    pub unique_transaction: bool,
+    /// Who pays, where the payment itself does not prove it.
+    pub payer: Option<ToldPayer>,
+}
+
+/// A payer whom verification told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToldPayer {
+    /// In the network's own notation.
+    pub name: String,
+    /// The network the payment is on.
+    pub network: Network,
+    /// What this payer may have pledged at a time.
+    pub limits: PayerLimits,
+}
+
+/// The answer to an [`Intent`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intended {
+    /// It is durable: settlement may be asked for.
+    Recorded,
+    /// Nothing was recorded: its payer, not known before, has too much pledged already.
+    PayerLimit,
 }
 
 /// A claim in the hands of whoever made it. A payment that is given back and claimed again has
@@ -240,7 +273,7 @@ pub struct Unresolved {
     pub token: ClaimToken,
     /// What the facilitator was asked ([`FacilitatorRequest::to_stored`](crate::x402::types::FacilitatorRequest::to_stored)).
     pub request: String,
-    /// Name of the facilitator.
+    /// Name of the facilitator that was asked.
     pub facilitator: String,
     /// When settlement was first asked for.
     pub settling_at: UnixSeconds,
@@ -314,6 +347,13 @@ pub struct PaymentRecord {
 }
 
 impl PaymentRecord {
+    /// Whether it counts among what its payer has pledged. One that can be written in ways that look like
+    /// different ones does not: anybody could make many of it.
+    #[must_use]
+    pub const fn counts_as_pledged(&self) -> bool {
+        self.state.is_pledged() && !self.unique_transaction
+    }
+
     /// The claim as its holder names it.
     #[must_use]
     pub const fn token(&self) -> ClaimToken {

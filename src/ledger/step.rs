@@ -7,8 +7,8 @@ use alloy_primitives::B256;
 use async_trait::async_trait;
 
 use super::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Ledger, LedgerError, NewClaim, Notice, Posted,
-    Recorded, Settlement, TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Intended, Intent, Ledger, LedgerError, NewClaim,
+    Notice, Posted, Recorded, Settlement, TakenOver, Unresolved,
 };
 use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
@@ -20,7 +20,8 @@ pub(super) enum Step {
     Claim(Box<NewClaim>),
     Recant(Box<NewClaim>),
     Release { token: ClaimToken, reason: Option<String> },
-    Settling { token: ClaimToken, request: String, unique_transaction: bool },
+    Settling { token: ClaimToken, intent: Box<Intent> },
+    Abandoned { token: ClaimToken, reason: String },
     Settled { token: ClaimToken, response: Box<SettleResponse>, deliver: bool, unique_transaction: bool },
     Declined { token: ClaimToken, reason: String },
     Unresolved { token: ClaimToken, reason: String, transaction: String, next_try: UnixSeconds },
@@ -31,6 +32,7 @@ pub(super) enum Step {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Claimed(Claimed),
+    Intended(Intended),
     Recorded(Recorded),
     Done,
 }
@@ -42,6 +44,7 @@ impl Step {
             Self::Claim(claim) | Self::Recant(claim) => claim.id,
             Self::Release { token, .. }
             | Self::Settling { token, .. }
+            | Self::Abandoned { token, .. }
             | Self::Settled { token, .. }
             | Self::Declined { token, .. }
             | Self::Unresolved { token, .. }
@@ -53,6 +56,7 @@ impl Step {
     pub(super) const fn is_durable(&self) -> bool {
         match self {
             Self::Settling { .. }
+            | Self::Abandoned { .. }
             | Self::Settled { .. }
             | Self::Declined { .. }
             | Self::Unresolved { .. } => true,
@@ -103,7 +107,7 @@ impl<T: Steps> Ledger for T {
     async fn claim(&self, claim: &NewClaim, now: UnixSeconds) -> Result<Claimed, LedgerError> {
         match self.step(Step::Claim(Box::new(claim.clone())), now).await? {
             Answer::Claimed(claimed) => Ok(claimed),
-            Answer::Recorded(_) | Answer::Done => Err(misfit()),
+            Answer::Intended(_) | Answer::Recorded(_) | Answer::Done => Err(misfit()),
         }
     }
 
@@ -123,12 +127,17 @@ impl<T: Steps> Ledger for T {
     async fn settling(
         &self,
         token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
+        intent: Intent,
         now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        let request = request.to_owned();
-        self.step(Step::Settling { token, request, unique_transaction }, now).await.map(drop)
+    ) -> Result<Intended, LedgerError> {
+        match self.step(Step::Settling { token, intent: Box::new(intent) }, now).await? {
+            Answer::Intended(intended) => Ok(intended),
+            Answer::Claimed(_) | Answer::Recorded(_) | Answer::Done => Err(misfit()),
+        }
+    }
+
+    async fn abandoned(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
+        self.step(Step::Abandoned { token, reason: reason.to_owned() }, now).await.map(drop)
     }
 
     async fn settled(
@@ -141,7 +150,7 @@ impl<T: Steps> Ledger for T {
         let response = Box::new(response.clone());
         match self.step(Step::Settled { token, response, deliver, unique_transaction }, now).await? {
             Answer::Recorded(recorded) => Ok(recorded),
-            Answer::Claimed(_) | Answer::Done => Err(misfit()),
+            Answer::Claimed(_) | Answer::Intended(_) | Answer::Done => Err(misfit()),
         }
     }
 

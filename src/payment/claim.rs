@@ -11,7 +11,7 @@ use super::gate::{Admission, Owed, Shared};
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
 use super::settle::Receipt;
-use crate::ledger::{Claimed, NewClaim, Particulars, PaymentState};
+use crate::ledger::{Claimed, NewClaim, Particulars, PayerLimits, PaymentState};
 use crate::policy::{FacilitatorId, SettleWhen};
 use crate::scheme::Authorization;
 use crate::x402::types::FacilitatorRequest;
@@ -90,6 +90,7 @@ impl Shared {
         let Claim { facilitator, authorization, request, version, .. } = claim;
         let under_way = UnderWay::begin(self);
         let Authorization { malleable, payer, proven, .. } = authorization;
+        let limits = new.limits;
         let task = self.runtime.spawn(async move {
             let shared = under_way.shared();
             let claimed = match shared.ledger.claim(&new, shared.clock.now()).await {
@@ -100,7 +101,7 @@ impl Shared {
                     return Err(error.into());
                 }
             };
-            let holder = Holder { shared, facilitator, version, malleable, payer, proven };
+            let holder = Holder { shared, facilitator, version, malleable, payer, proven, limits };
             holder.answer(claimed, request)
         });
         match task.await {
@@ -142,7 +143,7 @@ impl Shared {
                 route: purchase.route.to_owned(),
                 method: purchase.method.to_owned(),
                 resource: purchase.resource.without_query().to_owned(),
-                facilitator: self.facilitator(*facilitator).name().to_owned(),
+                facilitator: self.facilitators(*facilitator).name().to_owned(),
             },
         }
     }
@@ -156,6 +157,7 @@ struct Holder<'a> {
     malleable: bool,
     payer: Option<String>,
     proven: bool,
+    limits: PayerLimits,
 }
 
 impl Holder<'_> {
@@ -171,7 +173,8 @@ impl Holder<'_> {
                     request: Arc::new(request),
                     malleable: self.malleable,
                     proven: self.proven,
-                    verified: false,
+                    limits: self.limits,
+                    verified_by: None,
                     handed_over: false,
                 };
                 // When it is settled the offer says; the caller puts it in.

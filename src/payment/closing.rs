@@ -21,9 +21,9 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 pub(super) enum Closing {
     /// Given back; without a reason no trace is left.
     Released { reason: Option<String> },
-    /// Not to be settled after all, although it may have been recorded that it is.
+    /// Nobody was asked to settle, or reached, although it may have been recorded that somebody is.
     Abandoned { reason: String },
-    /// Told no, or nobody was reached.
+    /// Told no.
     Declined { reason: String },
     /// Settled, and nobody delivers at present.
     Settled { response: Box<SettleResponse>, unique_transaction: bool },
@@ -123,10 +123,7 @@ impl Shared {
         let (ledger, now) = (&self.ledger, self.clock.now());
         match closing {
             Closing::Released { reason } => ledger.release(token, reason.as_deref(), now).await,
-            Closing::Abandoned { reason } => match ledger.release(token, Some(reason), now).await {
-                Err(LedgerError::WrongState { .. }) => ledger.declined(token, reason, now).await,
-                known => known,
-            },
+            Closing::Abandoned { reason } => ledger.abandoned(token, reason, now).await,
             Closing::Declined { reason } => ledger.declined(token, reason, now).await,
             Closing::Settled { response, unique_transaction } => {
                 let settlement =

@@ -17,7 +17,7 @@ use super::quotes::Quotes;
 use super::refusal::Refusal;
 use super::settle::{self, Receipt};
 use crate::clock::{Clock, UnixSeconds};
-use crate::facilitator::Facilitator;
+use crate::facilitator::{Facilitator, FacilitatorList, Verified};
 use crate::ledger::settings::Pledges;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, RouteFacts, SettleWhen};
@@ -29,8 +29,8 @@ pub struct GateParts {
     /// Live offers.
     pub offers: Arc<OfferBook>,
     /// Facilitators, by [`FacilitatorId`].
-    pub facilitators: Vec<Arc<dyn Facilitator>>,
-    /// Each facilitator on its own: a payment keeps the one it was sent to when lists change.
+    pub facilitators: Vec<Arc<FacilitatorList>>,
+    /// Each facilitator on its own: a payment keeps the one that was asked to settle it.
     pub every: Vec<Arc<dyn Facilitator>>,
     /// Chains that can be asked.
     pub chains: Chains,
@@ -56,7 +56,7 @@ pub struct Gate(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) offers: Arc<OfferBook>,
-    pub(super) facilitators: Vec<Arc<dyn Facilitator>>,
+    pub(super) facilitators: Vec<Arc<FacilitatorList>>,
     every: Vec<Arc<dyn Facilitator>>,
     pub(super) chains: Chains,
     pub(super) ledger: Arc<dyn Ledger>,
@@ -245,7 +245,7 @@ impl Gate {
             // Settling decides by itself, and comes next.
             SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
-                Ok(payer) => Ok(Admission::Paid(permit.verified_for(payer), settle)),
+                Ok((by, payer)) => Ok(Admission::Paid(permit.verified(by, payer), settle)),
                 // Only the payer is owed anything, so it must have been the payer who came.
                 Err(Refusal::Invalid { reason, .. })
                     if permit.proven && settle::speaks_of_use(reason.as_str()) =>
@@ -289,15 +289,16 @@ impl Gate {
         Ok(record.is_some_and(|record| !record.state.is_free()))
     }
 
-    async fn verify(&self, permit: &Permit) -> Result<Option<String>, Refusal> {
+    /// Who found a payment good, and who pays, if that was told.
+    async fn verify(&self, permit: &Permit) -> Result<(Arc<dyn Facilitator>, Option<String>), Refusal> {
         // A flood of payments must not pile up calls; who comes late is told to come again.
         let Ok(_slot) = self.0.verifications.try_acquire() else {
             let cause = "too many verifications under way".to_owned();
             return Err(Refusal::Unavailable { cause, retry_after: RETRY_SOON });
         };
-        match self.0.facilitator(permit.facilitator).verify(&permit.request).await {
-            Ok(VerifyResponse::Valid { payer }) => Ok(payer),
-            Ok(VerifyResponse::Invalid { reason, payer }) => {
+        match self.0.facilitators(permit.facilitator).verify(&permit.request).await {
+            Ok(Verified { verdict: VerifyResponse::Valid { payer }, by }) => Ok((by, payer)),
+            Ok(Verified { verdict: VerifyResponse::Invalid { reason, payer }, .. }) => {
                 Err(Refusal::Invalid { reason, payer: payer.or_else(|| permit.payer.clone()) })
             }
             Err(unavailable) => Err(Refusal::Unavailable {
@@ -338,19 +339,16 @@ impl From<LedgerError> for Refusal {
 }
 
 impl Shared {
-    /// The facilitator, or list of them, that a payment was sent to. Where the list is no longer
-    /// written so, whoever of it is still configured can be asked, if the network makes a payment
-    /// single-use.
+    /// The facilitator that was asked to settle a payment. Where only a list is known, as long as
+    /// nobody of it was asked, one of it can be, if the network makes a payment single-use.
     pub(super) fn facilitator_named(&self, name: &str, single_use: bool) -> Option<&dyn Facilitator> {
-        let named = |name: &str| {
-            self.facilitators.iter().chain(&self.every).find(|facilitator| facilitator.name() == name)
-        };
+        let named = |name: &str| self.every.iter().find(|facilitator| facilitator.name() == name);
         let members = || name.split('+').filter(|_| single_use).find_map(named);
         named(name).or_else(members).map(AsRef::as_ref)
     }
 
-    pub(super) fn facilitator(&self, id: FacilitatorId) -> &dyn Facilitator {
-        // The configuration gives every offer one of its own facilitators.
+    pub(super) fn facilitators(&self, id: FacilitatorId) -> &FacilitatorList {
+        // The configuration gives every offer one of its own lists of facilitators.
         self.facilitators[id.0].as_ref()
     }
 }

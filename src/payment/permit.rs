@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::closing::Closing;
 use super::gate::Shared;
-use crate::ledger::{ClaimToken, DeliveryEnd};
+use crate::facilitator::Facilitator;
+use crate::ledger::{ClaimToken, DeliveryEnd, PayerLimits, ToldPayer};
 use crate::policy::FacilitatorId;
 use crate::scheme::PaymentId;
 use crate::x402::Version;
@@ -15,7 +16,6 @@ use crate::x402::types::FacilitatorRequest;
 /// Only [`Gate::admit`](super::Gate::admit) makes one; [`Gate::settle`](super::Gate::settle) uses
 /// it up; dropping it gives the claim back.
 #[must_use = "dropping a permit gives its payment back"]
-#[allow(clippy::struct_excessive_bools)] // Four facts that do not follow from each other.
 pub struct Permit {
     pub(super) shared: Arc<Shared>,
     pub(super) token: ClaimToken,
@@ -27,17 +27,20 @@ pub struct Permit {
     pub(super) malleable: bool,
     /// Whether the payer's signature was checked here.
     pub(super) proven: bool,
-    /// Whether the facilitator found it good. What was never verified leaves no trace in the ledger.
-    pub(super) verified: bool,
+    /// What its payer may have pledged at a time.
+    pub(super) limits: PayerLimits,
+    /// The facilitator that found it good. What was never verified leaves no trace in the ledger.
+    pub(super) verified_by: Option<Arc<dyn Facilitator>>,
     /// Set once somebody else is responsible for the claim.
     pub(super) handed_over: bool,
 }
 
 impl Permit {
-    /// The permit with what verification told of the payer, where the payment itself does not say.
-    pub(super) fn verified_for(mut self, payer: Option<String>) -> Self {
+    /// The permit with who found it good, and what was told of the payer, where the payment itself does
+    /// not say.
+    pub(super) fn verified(mut self, by: Arc<dyn Facilitator>, payer: Option<String>) -> Self {
         self.payer = self.payer.take().or(payer);
-        self.verified = true;
+        self.verified_by = Some(by);
         self
     }
 
@@ -67,7 +70,14 @@ impl Permit {
 
     /// How the ledger is told that the payment is given back.
     pub(super) fn given_back(&self, reason: &str) -> Closing {
-        Closing::Released { reason: self.verified.then(|| reason.to_owned()) }
+        Closing::Released { reason: self.verified_by.as_ref().map(|_| reason.to_owned()) }
+    }
+
+    /// Who pays, where verification was needed to know it.
+    pub(super) fn told_payer(&self) -> Option<ToldPayer> {
+        let told = self.payer.as_ref().filter(|_| !self.proven && self.verified_by.is_some());
+        let (network, limits) = (self.request.network.clone(), self.limits);
+        told.map(|name| ToldPayer { name: name.clone(), network, limits })
     }
 }
 

@@ -85,7 +85,7 @@ impl Shared {
         let heard = self.quotes.heard();
         let told_others = |accept: &Accept, member: &str| {
             let terms = &accept.requirements;
-            let name = self.facilitator(accept.facilitator).name();
+            let name = self.facilitators(accept.facilitator).name();
             heard.values(name, &terms.scheme, terms.network.as_str(), member)
         };
         let mut tried: Vec<PaymentRequirements> = Vec::new();

@@ -11,8 +11,8 @@ use super::gate::Shared;
 use super::permit::{Delivery, Permit};
 use super::refusal::Refusal;
 use crate::clock::UnixSeconds;
-use crate::facilitator::{SettleOutcome, Unavailable};
-use crate::ledger::{ClaimToken, Recorded, Settlement};
+use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::ledger::{ClaimToken, Intended, Intent, Recorded, Settlement, ToldPayer};
 use crate::policy::FacilitatorId;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Version};
@@ -46,39 +46,34 @@ const FIRST_DRIVE_SECONDS: u64 = 1;
 /// Settles a permit's payment.
 pub(super) async fn settle(permit: Permit) -> Result<Receipt, Refusal> {
     let shared = Arc::clone(&permit.shared);
-    let (token, payer) = (permit.token, permit.payer.clone());
-    let task = shared.runtime.spawn(Job::take(permit).drive(None));
-    finish(&shared, token, payer, task).await
+    let token = permit.token;
+    let task = shared.runtime.spawn(Job::take(permit).drive());
+    finish(&shared, token, task).await
 }
 
 /// Records a permit's payment as settled by somebody else.
 pub(super) async fn recognise(permit: Permit, response: SettleResponse) -> Result<Receipt, Refusal> {
     let shared = Arc::clone(&permit.shared);
-    let (token, payer) = (permit.token, permit.payer.clone());
-    let task = shared.runtime.spawn(Job::take(permit).drive(Some(response)));
-    finish(&shared, token, payer, task).await
+    let token = permit.token;
+    let task = shared.runtime.spawn(Job::take(permit).recognise(response));
+    finish(&shared, token, task).await
 }
 
 async fn finish(
     shared: &Arc<Shared>,
     token: ClaimToken,
-    payer: Option<String>,
     task: JoinHandle<Result<Receipt, Refusal>>,
 ) -> Result<Receipt, Refusal> {
-    let mut receipt = match task.await {
-        Ok(result) => result?,
+    match task.await {
+        Ok(result) => result,
         // The task was lost, by a panic or a shutdown; what it had asked for is not known.
         Err(lost) => {
             tracing::error!(payment = %token.id, %lost, "the settlement task was lost");
             let closing = left_open(shared, "the settlement task was lost", "");
             let _ = shared.close_in_background(token, closing).await;
-            return Err(Refusal::Unresolved);
+            Err(Refusal::Unresolved)
         }
-    };
-    if receipt.response.payer.is_none() {
-        receipt.response.payer = payer;
     }
-    Ok(receipt)
 }
 
 /// One settlement.
@@ -86,12 +81,14 @@ struct Job {
     token: ClaimToken,
     version: Version,
     facilitator: FacilitatorId,
+    verified_by: Option<Arc<dyn Facilitator>>,
     request: Arc<FacilitatorRequest>,
     unique_transaction: bool,
-    /// Whether the facilitator found the payment good just now, and unused.
-    verified: bool,
     /// Whether the payer's signature was checked here.
     proven: bool,
+    /// Who pays, if the payment is good.
+    payer: Option<String>,
+    told_payer: Option<ToldPayer>,
     under_way: UnderWay,
 }
 
@@ -103,39 +100,78 @@ impl Job {
             token: permit.token,
             version: permit.version,
             facilitator: permit.facilitator,
+            verified_by: permit.verified_by.clone(),
             request: Arc::clone(&permit.request),
             unique_transaction: permit.malleable,
-            verified: permit.verified,
             proven: permit.proven,
+            payer: permit.payer.clone(),
+            told_payer: permit.told_payer(),
             under_way: UnderWay::begin(&permit.shared),
         }
     }
 
-    /// Settles, unless it is known what a settlement would answer.
-    async fn drive(self, known: Option<SettleResponse>) -> Result<Receipt, Refusal> {
+    async fn drive(self) -> Result<Receipt, Refusal> {
         let shared = self.under_way.shared();
-        let (token, now) = (self.token, shared.clock.now());
-        let stored = self.request.to_stored();
-        if let Err(error) = shared.ledger.settling(token, &stored, self.unique_transaction, now).await {
-            shared.close(token, Closing::Abandoned { reason: error.to_string() }).await;
-            return Err(error.into());
-        }
-        if let Some(response) = known {
-            return self.deliver(shared, response).await;
-        }
-        if !self.verified {
-            match shared.used_before(&self.request, now).await {
+        let since = shared.clock.now();
+        if self.verified_by.is_none() {
+            match shared.used_before(&self.request, since).await {
                 // Only its payer is owed anything.
-                ByOthers::Paid(response) if self.proven => return self.deliver(shared, *response).await,
+                ByOthers::Paid(response) if self.proven => return self.recognise(*response).await,
                 ByOthers::Spent(why) => {
-                    shared.close(token, Closing::Declined { reason: why.to_owned() }).await;
+                    shared.close(self.token, Closing::Released { reason: Some(why.to_owned()) }).await;
                     return Err(Refusal::AlreadyUsed);
                 }
                 ByOthers::Paid(_) | ByOthers::Unknown => {}
             }
         }
-        let outcome = ask(shared.facilitator(self.facilitator), &self.request).await;
-        self.conclude(shared, outcome, now).await
+        let outcome = self.ask_in_turn(shared).await?;
+        self.conclude(shared, outcome, since).await
+    }
+
+    /// Delivers for a payment that somebody else submitted. Nobody is asked, so only a list is named.
+    async fn recognise(self, response: SettleResponse) -> Result<Receipt, Refusal> {
+        let shared = self.under_way.shared();
+        self.intend(shared, shared.facilitators(self.facilitator).name()).await?;
+        self.deliver(shared, response).await
+    }
+
+    /// Asks one facilitator after the other to settle, as long as provably none was reached. Each is in
+    /// the ledger before it is asked: whoever takes this payment over must ask the same one.
+    async fn ask_in_turn(&self, shared: &Arc<Shared>) -> Result<SettleOutcome, Refusal> {
+        let mut turns = shared.facilitators(self.facilitator).turns(&self.request, self.verified_by.clone());
+        while let Some(facilitator) = turns.next().await {
+            self.intend(shared, facilitator.name()).await?;
+            match ask(facilitator.as_ref(), &self.request).await {
+                SettleOutcome::Unreachable(unavailable) => turns.not_reached(unavailable),
+                told @ (SettleOutcome::Settled(_)
+                | SettleOutcome::Declined(_)
+                | SettleOutcome::Pending(_)
+                | SettleOutcome::AnswerLost(_)) => return Ok(told),
+            }
+        }
+        Ok(SettleOutcome::Unreachable(turns.nobody_reached()))
+    }
+
+    async fn intend(&self, shared: &Arc<Shared>, facilitator: &str) -> Result<(), Refusal> {
+        let (token, now) = (self.token, shared.clock.now());
+        let intent = Intent {
+            facilitator: facilitator.to_owned(),
+            request: self.request.to_stored(),
+            unique_transaction: self.unique_transaction,
+            payer: self.told_payer.clone(),
+        };
+        match shared.ledger.settling(token, intent, now).await {
+            Ok(Intended::Recorded) => Ok(()),
+            Ok(Intended::PayerLimit) => {
+                let reason = Some("its payer has too much pledged".to_owned());
+                shared.close(token, Closing::Released { reason }).await;
+                Err(Refusal::PayerLimit)
+            }
+            Err(error) => {
+                shared.close(token, Closing::Abandoned { reason: error.to_string() }).await;
+                Err(error.into())
+            }
+        }
     }
 
     async fn conclude(
@@ -172,7 +208,7 @@ impl Job {
             SettleOutcome::Unreachable(unavailable) => {
                 let cause = unavailable.to_string();
                 let reason = format!("settlement was never asked for: {cause}");
-                shared.close(token, Closing::Declined { reason }).await;
+                shared.close(token, Closing::Abandoned { reason }).await;
                 Err(Refusal::Unavailable { cause, retry_after: unavailable.retry_after })
             }
             SettleOutcome::Pending(response) => {
@@ -187,7 +223,8 @@ impl Job {
     }
 
     /// The money moved: recorded first, because only what is recorded can be delivered just once.
-    async fn deliver(&self, shared: &Arc<Shared>, response: SettleResponse) -> Result<Receipt, Refusal> {
+    async fn deliver(&self, shared: &Arc<Shared>, mut response: SettleResponse) -> Result<Receipt, Refusal> {
+        response.payer = response.payer.or_else(|| self.payer.clone());
         let (token, unique_transaction) = (self.token, self.unique_transaction);
         if unique_transaction && response.transaction.is_empty() {
             tracing::warn!(payment = %token.id, "settled without naming a transaction; nothing is delivered for it");
@@ -225,10 +262,7 @@ fn left_open(shared: &Shared, reason: &str, transaction: &str) -> Closing {
 
 /// Asks a facilitator to settle, and once more where it says that the transaction is on its way: it
 /// reconciles one identical request with the transaction it has sent.
-pub(super) async fn ask(
-    facilitator: &dyn crate::facilitator::Facilitator,
-    request: &FacilitatorRequest,
-) -> SettleOutcome {
+pub(super) async fn ask(facilitator: &dyn Facilitator, request: &FacilitatorRequest) -> SettleOutcome {
     let pending = match facilitator.settle(request).await {
         SettleOutcome::Pending(pending) => pending,
         known @ (SettleOutcome::Settled(_)

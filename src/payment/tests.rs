@@ -2,6 +2,8 @@
 
 mod births;
 mod driving;
+mod members;
+mod payers;
 mod quotes;
 mod terms;
 
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::{Admission, DeliveryEnd, Gate, GateParts, OfferBook, PaymentHeader, Pledges, Refusal, Resource};
 use crate::clock::{Clock, UnixSeconds};
-use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::facilitator::{Facilitator, FacilitatorList, SettleOutcome, Unavailable};
 use crate::ledger::{Accounts as _, Filter, ModelLedger, PaymentState, Redelivery};
 use crate::policy::{
     Accept, Decision, FacilitatorId, Offer, PathPattern, Route, RouteFacts, RoutePath, RouteTable,
@@ -178,10 +180,21 @@ fn shop_beside(
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported);
     let facilitator = Arc::new(Scripted::default());
-    let gate = Gate::new(GateParts {
-        offers: Arc::clone(&offers),
-        facilitators: vec![Arc::clone(&facilitator) as _],
-        every: vec![],
+    let gate = gate_of(&offers, vec![Arc::clone(&facilitator) as _], &ledger, chains);
+    Shop { gate, route, offers, ledger, facilitator }
+}
+
+/// A gate whose payments are settled by these, which stand in for each other.
+fn gate_of(
+    offers: &Arc<OfferBook>,
+    every: Vec<Arc<dyn Facilitator>>,
+    ledger: &ModelLedger,
+    chains: super::Chains,
+) -> Gate {
+    Gate::new(GateParts {
+        offers: Arc::clone(offers),
+        facilitators: vec![Arc::new(FacilitatorList::new(every.clone()))],
+        every,
         chains,
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
@@ -190,8 +203,7 @@ fn shop_beside(
         origin_time_seconds: MOMENT.margin_seconds,
         pledges: Pledges { count: 150, sum: None },
         redelivery: Redelivery { window_seconds: 300, tries: 2 },
-    });
-    Shop { gate, route, offers, ledger, facilitator }
+    })
 }
 
 fn usual() -> Shop {

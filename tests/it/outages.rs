@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::gateway::PAID;
+use crate::support::gateway::{PAID, base};
 use crate::support::live::Exchange;
 use crate::support::shop::{IMPATIENT, Shop, assert_in_use, assert_refused, assert_unresolved};
 use crate::support::{Act, Connection, Facilitator, Gateway, LiveOrigin, Origin, get, payment_for};
@@ -204,4 +204,41 @@ async fn a_crash_during_delivery_breaks_it_off() {
     case.gateway.start_again().await;
     case.is_served_once().await;
     assert_eq!(case.facilitator.calls("/settle").len(), 1);
+}
+
+/// Of a list the second was asked, because the first was busy. Both would settle it now.
+#[tokio::test]
+async fn after_a_crash_the_facilitator_of_a_list_that_was_asked_is_asked_again_and_no_other() {
+    let (first, second) = (Facilitator::start().await, Facilitator::start().await);
+    let origin = Origin::site().await;
+    let config = base(&origin.url(), "LIST").replace("\"LIST\"", "[\"first\", \"second\"]");
+    let config = format!(
+        "{config}{PAID}[facilitators.first]\nurl = \"{}\"\n[facilitators.second]\nurl = \"{}\"\n",
+        first.url(),
+        second.url()
+    );
+    let mut gateway = Gateway::with_config(&config).await;
+    let payment = payment_for(gateway.address, "/paid/a").await;
+    first.will_settle([Act::answer(429, &[("Retry-After", "1")], "{}")]);
+    second.settles_so(|facilitator, request| {
+        facilitator.charge(request);
+        Act::Hang
+    });
+    let address = gateway.address;
+    let present = || async { get(address, "/paid/a", &[("PAYMENT-SIGNATURE", &payment)]).await };
+    tokio::select! {
+        early = present() => panic!("{}", early.text()),
+        () = second.wait_for_settlements(1) => {}
+    }
+    gateway.crash().await;
+    second.settles_so(|_, _| Act::Close);
+    gateway.start_again().await;
+    second.wait_for_settlements(3).await;
+    assert_unresolved(&present().await);
+    second.recovers();
+    gateway.wait_until_held("unresolved", 0).await;
+    let served = present().await;
+    assert_eq!((served.status, served.text().as_str()), (200, "content of /paid/a"));
+    assert_eq!((first.charged(), second.charged()), (0, 1));
+    assert_eq!(first.calls("/settle").len(), 1, "when it was busy");
 }

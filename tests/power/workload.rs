@@ -20,8 +20,8 @@ use alloy_primitives::{B256, U256, keccak256};
 use tollgate::clock::UnixSeconds;
 use tollgate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
 use tollgate::ledger::{
-    self, ClaimToken, Claimed, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Particulars, PayerLimits,
-    PaymentRecord, PaymentState, Redelivery, Settlement,
+    self, ClaimToken, Claimed, DeliveryEnd, Filter, Intent, Ledger, LedgerError, NewClaim, Particulars,
+    PayerLimits, PaymentRecord, PaymentState, Redelivery, Settlement,
 };
 use tollgate::scheme::PaymentId;
 use tollgate::x402::{AtomicAmount, SettleResponse, Version};
@@ -109,8 +109,11 @@ impl Payment {
         keccak256([self.hash().as_slice(), b"transaction"].concat()).to_string()
     }
 
-    fn request(self) -> String {
-        format!("{{\"number\":{},\"padding\":\"{}\"}}", self.number, "x".repeat(1_200))
+    /// Half of the payments are settled by another facilitator than the one that was named at first.
+    fn intent(self) -> Intent {
+        let facilitator = if self.number.is_multiple_of(2) { "sandbox" } else { "other" }.to_owned();
+        let request = format!("{{\"number\":{},\"padding\":\"{}\"}}", self.number, "x".repeat(1_200));
+        Intent { facilitator, request, unique_transaction: false, payer: None }
     }
 
     /// What the ledger must say after so many steps.
@@ -141,7 +144,7 @@ impl Payment {
             },
             Forget => ledger.release(*token, None, NOW).await?,
             Release => ledger.release(*token, Some("not used"), NOW).await?,
-            Settling => ledger.settling(*token, &self.request(), false, NOW).await?,
+            Settling => drop(ledger.settling(*token, self.intent(), NOW).await?),
             Settled => {
                 let response = SettleResponse {
                     success: true,
@@ -280,9 +283,13 @@ async fn check(folder: &Path, promises: &HashMap<u64, (usize, usize)>, seed: u64
     for (number, (kept, begun)) in promises {
         let payment = Payment { seed, number: *number };
         let record = records.remove(&PaymentId(payment.hash()));
-        let request = record.as_ref().and_then(|record| record.request.as_ref());
-        if request.is_some_and(|request| *request != payment.request()) {
-            return Err(format!("payment {number}: another request"));
+        if let Some((record, request)) =
+            record.as_ref().and_then(|record| Some((record, record.request.as_ref()?)))
+        {
+            let intent = payment.intent();
+            if (&record.particulars.facilitator, request) != (&intent.facilitator, &intent.request) {
+                return Err(format!("payment {number}: another was asked, or for something else"));
+            }
         }
         let found = found(record.as_ref());
         if !(*kept..=*begun).any(|steps| payment.after(steps) == found) {

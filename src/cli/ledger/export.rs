@@ -85,7 +85,9 @@ const COLUMNS: &[Column] = &[
     column("x402_version", "generation of the payment", |row| {
         Cell::Number(row.record.particulars.version.number().into())
     }),
-    column("facilitator", "who verifies and settles", |row| text(&row.record.particulars.facilitator)),
+    column("facilitator", "who was asked to settle, or may be", |row| {
+        text(&row.record.particulars.facilitator)
+    }),
     column("transaction", "what settled it, or may have", |row| {
         optional(Some(&row.record.transaction).filter(|transaction| !transaction.is_empty()))
     }),

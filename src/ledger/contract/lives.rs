@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::super::{
     ClaimToken, Claimed, DeliveryEnd, Filter, GatewayId, Ledger, ModelLedger, NewClaim, PayerLimits,
-    PaymentRecord, PaymentState, Settlement,
+    PaymentRecord, PaymentState, Settlement, ToldPayer,
 };
-use super::{NOW, Store, claim, response};
+use super::{NOW, Store, claim, intent, response};
 use crate::clock::UnixSeconds;
 use crate::x402::AtomicAmount;
 
@@ -21,7 +21,8 @@ pub(crate) enum Act {
     Claim { request: u8, identifier: u8, count: u32, sum: u64 },
     Recant,
     Release { reason: bool },
-    Settling { unique: bool },
+    Settling { unique: bool, payer: Option<u8>, count: u32 },
+    Abandoned,
     Settled { deliver: bool, unique: bool, transaction: u8 },
     Declined,
     Unresolved { transaction: bool, wait: u64 },
@@ -51,7 +52,9 @@ fn act() -> impl Strategy<Value = Act> {
             .prop_map(|(request, identifier, count, sum)| Act::Claim { request, identifier, count, sum }),
         1 => Just(Act::Recant),
         1 => any::<bool>().prop_map(|reason| Act::Release { reason }),
-        6 => any::<bool>().prop_map(|unique| Act::Settling { unique }),
+        6 => (any::<bool>(), proptest::option::of(0_u8..3), 0_u32..4)
+            .prop_map(|(unique, payer, count)| Act::Settling { unique, payer, count }),
+        1 => Just(Act::Abandoned),
         6 => (any::<bool>(), any::<bool>(), 0_u8..2)
             .prop_map(|(deliver, unique, transaction)| Act::Settled { deliver, unique, transaction }),
         2 => Just(Act::Declined),
@@ -76,7 +79,7 @@ fn new_claim(payment: u8, act: &Act, grant: u64) -> NewClaim {
     new.grant = grant;
     new.expires = (payment != 3).then_some(NOW.plus(30 * u64::from(payment)));
     new.repeatable = payment != 2;
-    new.particulars.payer = (payment != 5).then(|| name(payment % 3));
+    new.particulars.payer = (payment < 4).then(|| name(payment % 3));
     new.particulars.route = if payment.is_multiple_of(2) { "even" } else { "odd" }.into();
     new.particulars.amount = AtomicAmount(U256::from(10_000 * (u64::from(payment) + 1)));
     if let Act::Claim { request, identifier, count, sum } = act {
@@ -121,12 +124,19 @@ impl Users {
             Act::Release { reason } => {
                 format!("{:?}", ledger.release(token, reason.then_some("not used"), now).await)
             }
-            Act::Settling { unique } => {
-                format!("{:?}", ledger.settling(token, &format!("request {grant}"), *unique, now).await)
+            Act::Settling { unique, payer, count } => {
+                let limits = PayerLimits { count: *count, sum: None };
+                let network = claim(payment + 1).particulars.network;
+                let told = |payer: u8| ToldPayer { name: name(payer), network, limits };
+                let mut intent = intent(&format!("request {grant}"), *unique);
+                (intent.facilitator, intent.payer) = (format!("facilitator {grant}"), payer.map(told));
+                format!("{:?}", ledger.settling(token, intent, now).await)
             }
+            Act::Abandoned => format!("{:?}", ledger.abandoned(token, "nobody was reached", now).await),
             Act::Settled { deliver, unique, transaction } => {
                 let mut response = response();
                 response.transaction = format!("0x{transaction}");
+                response.payer = (grant % 2 == 0).then(|| name(payment % 3));
                 response.extra = Some(serde_json::json!({ "grant": grant }));
                 let settlement =
                     Settlement { response: &response, deliver: *deliver, unique_transaction: *unique };

@@ -50,17 +50,18 @@ ON CONFLICT (id) DO NOTHING";
 
 const UPDATE: &str = "
 UPDATE tollgate_payments AS old SET
+    payer = new.payer, payer_key = new.payer_key, facilitator = new.facilitator,
     state = new.state, request = new.request, unique_transaction = new.unique_transaction,
     response = new.response, transaction = new.transaction, transaction_key = new.transaction_key,
     reason = new.reason, deliveries = new.deliveries, owner = new.owner,
     grant_number = new.grant_number, tries = new.tries, tried_at = new.tried_at, next_try = new.next_try, settling_at = new.settling_at,
     settled_at = new.settled_at, delivered_at = new.delivered_at, changed_at = new.changed_at
 FROM unnest(
-    $1::bytea[], $2::text[], $3::text[], $4::bool[], $5::text[], $6::text[], $7::int8[], $8::text[], $9::int8[],
-    $10::int8[], $11::int8[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[],
-    $18::int8[]
+    $1::bytea[], $2::text[], $3::int8[], $4::text[], $5::text[], $6::text[], $7::bool[], $8::text[], $9::text[],
+    $10::int8[], $11::text[], $12::int8[], $13::int8[], $14::int8[], $15::int8[], $16::int8[], $17::int8[],
+    $18::int8[], $19::int8[], $20::int8[], $21::int8[]
 ) AS new (
-    id, state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner,
+    id, payer, payer_key, facilitator, state, request, unique_transaction, response, transaction, transaction_key, reason, deliveries, owner,
     grant_number, tries, tried_at, next_try, settling_at, settled_at, delivered_at, changed_at)
 WHERE old.id = new.id";
 
@@ -108,7 +109,12 @@ pub(super) async fn update(connection: &mut PgConnection, records: &[&PaymentRec
         return Ok(());
     }
     let all = Rows { query: sqlx::query(UPDATE), records };
-    let query = progress(all.column(|record| record.id.0.0))?;
+    let query = all
+        .column(|record| record.id.0.0)
+        .column(|record| record.particulars.payer.as_deref().map(text))
+        .column(|record| payer_key(&record.particulars))
+        .column(|record| text(&record.particulars.facilitator));
+    let query = progress(query)?;
     let done = query.execute(connection).await.map_err(Trouble::working)?;
     if usize::try_from(done.rows_affected()) == Ok(records.len()) {
         return Ok(());
@@ -199,10 +205,14 @@ pub(super) fn number_of(kind: &str, parts: &[&[u8]]) -> i64 {
     i64::from_be_bytes(number)
 }
 
-/// The number of a payer on a network; `None`: the payment does not tell who pays.
+/// The number of the payer on the network; `None`: it is not known who pays.
 pub(super) fn payer_key(particulars: &Particulars) -> Option<i64> {
-    let payer = particulars.payer.as_deref()?;
-    Some(number_of("payer", &[particulars.network.as_str().as_bytes(), payer.as_bytes()]))
+    particulars.payer.as_deref().map(|payer| key_of_payer(&particulars.network, payer))
+}
+
+/// The number of a payer on a network.
+pub(super) fn key_of_payer(network: &Network, payer: &str) -> i64 {
+    number_of("payer", &[network.as_str().as_bytes(), payer.as_bytes()])
 }
 
 /// The number of a transaction.

@@ -5,10 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use alloy_primitives::B256;
 use sqlx::{PgConnection, Row as _};
 
-use super::super::machine::{Beside, Change};
+use super::super::machine::{self, Beside, Change};
 use super::super::step::Step;
-use super::super::{NewClaim, Particulars, PaymentRecord, PaymentState};
-use super::rows::{self, columns, number_of, payer_key, transaction_key};
+use super::super::{NewClaim, Particulars, PayerLimits, PaymentRecord, PaymentState};
+use super::rows::{self, columns, key_of_payer, number_of, payer_key, transaction_key};
 use super::trouble::Trouble;
 use crate::scheme::PaymentId;
 use crate::x402::AtomicAmount;
@@ -79,8 +79,17 @@ impl View {
         match step {
             Step::Claim(claim) => {
                 beside.same_identifier = self.same_identifier(claim);
-                if is_limited(claim) {
-                    (beside.pledged_count, beside.pledged_sum) = self.pledged_by(claim);
+                if let Some(payer) = claim.particulars.payer.as_ref().filter(|_| is_limited(claim.limits)) {
+                    (beside.pledged_count, beside.pledged_sum) =
+                        self.pledged_by(payer, claim.id, &claim.particulars);
+                }
+            }
+            Step::Settling { token, intent } => {
+                if let Some(record) = self.record(token.id)
+                    && let Some(told) = machine::counting(record, intent)
+                {
+                    (beside.pledged_count, beside.pledged_sum) =
+                        self.pledged_by(&told.name, record.id, &record.particulars);
                 }
             }
             Step::Recant(claim) => beside.same_identifier = self.same_identifier(claim),
@@ -89,7 +98,7 @@ impl View {
                     *unique_transaction && self.transaction_used(token.id, &response.transaction);
             }
             Step::Release { .. }
-            | Step::Settling { .. }
+            | Step::Abandoned { .. }
             | Step::Declined { .. }
             | Step::Unresolved { .. }
             | Step::Delivered { .. } => {}
@@ -148,9 +157,9 @@ impl View {
         same.min_by_key(|found| found.id).cloned().map(Box::new)
     }
 
-    fn pledged_by(&self, claim: &NewClaim) -> (u32, AtomicAmount) {
-        let Particulars { payer, network, asset, .. } = &claim.particulars;
-        let Some(payer) = payer else { return (0, AtomicAmount::ZERO) };
+    /// What a payer has pledged in other payments than `id`, which is for `wanted`.
+    fn pledged_by(&self, payer: &str, id: PaymentId, wanted: &Particulars) -> (u32, AtomicAmount) {
+        let Particulars { network, asset, .. } = wanted;
         let (mut count, mut sum) = (0_u32, AtomicAmount::ZERO);
         let mut add = |more: u32, amount: AtomicAmount, same_asset: bool| {
             count = count.saturating_add(more);
@@ -158,9 +167,9 @@ impl View {
                 sum.0 = sum.0.saturating_add(amount.0);
             }
         };
-        for found in self.others(claim.id).filter(|found| found.state.is_pledged()) {
+        for found in self.others(id).filter(|found| found.counts_as_pledged()) {
             let theirs = &found.particulars;
-            if theirs.payer.as_ref() == Some(payer) && theirs.network == *network {
+            if theirs.payer.as_deref() == Some(payer) && theirs.network == *network {
                 add(1, theirs.amount, theirs.asset == *asset);
             }
         }
@@ -183,8 +192,8 @@ impl View {
     }
 }
 
-fn is_limited(claim: &NewClaim) -> bool {
-    claim.limits.count > 0 || claim.limits.sum.is_some()
+fn is_limited(limits: PayerLimits) -> bool {
+    limits.count > 0 || limits.sum.is_some()
 }
 
 impl Subjects {
@@ -195,9 +204,13 @@ impl Subjects {
             match step {
                 Step::Claim(claim) => {
                     subjects.identifiers.extend(claim.identifier);
-                    if is_limited(claim) {
+                    if is_limited(claim.limits) {
                         subjects.payers.extend(payer_key(&claim.particulars));
                     }
+                }
+                Step::Settling { intent, .. } => {
+                    let told = intent.payer.as_ref().filter(|told| is_limited(told.limits));
+                    subjects.payers.extend(told.map(|told| key_of_payer(&told.network, &told.name)));
                 }
                 Step::Recant(claim) => subjects.identifiers.extend(claim.identifier),
                 Step::Settled { response, unique_transaction: true, .. } => {
@@ -205,7 +218,7 @@ impl Subjects {
                 }
                 Step::Settled { unique_transaction: false, .. }
                 | Step::Release { .. }
-                | Step::Settling { .. }
+                | Step::Abandoned { .. }
                 | Step::Declined { .. }
                 | Step::Unresolved { .. }
                 | Step::Delivered { .. } => {}
@@ -261,7 +274,7 @@ async fn pledged(
 ) -> Result<Vec<Pledge>, Trouble> {
     let select = "SELECT payer, network, asset, count(*), sum(amount)::text FROM tollgate_payments \
                   WHERE payer_key = ANY($1) AND state IN ('claimed', 'settling', 'unresolved') \
-                  AND id <> ALL($2) GROUP BY payer, network, asset";
+                  AND NOT unique_transaction AND id <> ALL($2) GROUP BY payer, network, asset";
     let payers: Vec<i64> = payers.iter().copied().collect();
     let without: Vec<[u8; 32]> = without.keys().map(|id| id.0.0).collect();
     let found = sqlx::query(select).bind(payers).bind(without).fetch_all(connection).await;

@@ -13,7 +13,8 @@ use crate::clock::UnixSeconds;
 use crate::scheme::PaymentId;
 use crate::x402::Version;
 
-/// Columns in the order [`record`] reads them: first those that stay as they are while a claim lives.
+/// Columns in the order [`record`] reads them: first those that stay as they are while a claim lives,
+/// but for payer and facilitator, which settlement may make known.
 pub(super) const COLUMNS: &str = "id, attempt, payer, network, asset, amount, pay_to, scheme, version, route, method, \
     resource, facilitator, expires, request_hash, repeatable, identifier, redelivery_seconds, redelivery_tries, \
     claimed_at, state, unique_transaction, response, transaction_id, reason, deliveries, owner, grant_number, tries, \
@@ -34,20 +35,31 @@ const UPDATE: &str = "UPDATE payments INDEXED BY by_id SET state = ?3, unique_tr
     reason = ?7, deliveries = ?8, owner = ?9, grant_number = ?10, tries = ?11, tried_at = ?12, next_try = ?13, \
     settling_at = ?14, settled_at = ?15, delivered_at = ?16, changed_at = ?17 \
     WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1 AND attempt = ?2";
+/// Apart from the others, because writing the payer writes indexes.
+const UPDATE_NAMES: &str = "UPDATE payments INDEXED BY by_id SET payer = ?3, facilitator = ?4 \
+    WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1 AND attempt = ?2";
 const DELETE: &str =
     "DELETE FROM payments INDEXED BY by_id WHERE substr(id, 1, 8) = substr(?1, 1, 8) AND id = ?1";
 
 /// What there was before a step, as far as writing its record depends on it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Before {
     id: PaymentId,
     attempt: u32,
+    payer: Option<String>,
+    facilitator: String,
     has_request: bool,
 }
 
 impl Before {
-    pub(super) const fn of(record: &PaymentRecord) -> Self {
-        Self { id: record.id, attempt: record.attempt, has_request: record.request.is_some() }
+    pub(super) fn of(record: &PaymentRecord) -> Self {
+        Self {
+            id: record.id,
+            attempt: record.attempt,
+            payer: record.particulars.payer.clone(),
+            facilitator: record.particulars.facilitator.clone(),
+            has_request: record.request.is_some(),
+        }
     }
 
     pub(super) const fn id(&self) -> PaymentId {
@@ -95,8 +107,15 @@ pub(super) fn put(
     record: &PaymentRecord,
     before: Option<Before>,
 ) -> Result<(), Fault> {
-    match before {
-        Some(before) if before.attempt == record.attempt => update(connection, record)?,
+    match &before {
+        Some(before) if before.attempt == record.attempt => {
+            update(connection, record)?;
+            let theirs = &record.particulars;
+            if (&before.payer, &before.facilitator) != (&theirs.payer, &theirs.facilitator) {
+                let names = params![record.id.0.as_slice(), record.attempt, theirs.payer, theirs.facilitator];
+                connection.prepare_cached(UPDATE_NAMES)?.execute(names)?;
+            }
+        }
         Some(_) => {
             // A new claim of a payment that was given back: its row goes to the end, where rows of its
             // time are.

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::super::machine::{self, Beside, Change, Moment};
 use super::super::step::{Answer, Step};
-use super::super::{LedgerError, NewClaim, PaymentRecord, TakenOver, Unresolved};
+use super::super::{LedgerError, NewClaim, Particulars, PayerLimits, PaymentRecord, TakenOver, Unresolved};
 use super::fault::Fault;
 use super::rows::{self, Before, COLUMNS};
 use crate::clock::UnixSeconds;
@@ -60,7 +60,11 @@ fn beside(connection: &Connection, step: &Step, record: Option<&PaymentRecord>) 
             // A payment in use or settled is judged by its own record alone.
             if record.is_none_or(|record| record.state.is_free()) {
                 beside.same_identifier = same_identifier(connection, claim)?.map(Box::new);
-                (beside.pledged_count, beside.pledged_sum) = pledged(connection, claim)?;
+                if let Some(payer) = &claim.particulars.payer {
+                    let by = Pledger { payer, limits: claim.limits };
+                    (beside.pledged_count, beside.pledged_sum) =
+                        pledged(connection, by, claim.id, &claim.particulars)?;
+                }
             }
         }
         Step::Recant(claim) => beside.same_identifier = same_identifier(connection, claim)?.map(Box::new),
@@ -71,8 +75,17 @@ fn beside(connection: &Connection, step: &Step, record: Option<&PaymentRecord>) 
                     transaction_used(connection, token.id, network, &response.transaction)?;
             }
         }
+        Step::Settling { intent, .. } => {
+            if let Some(record) = record
+                && let Some(told) = machine::counting(record, intent)
+            {
+                let by = Pledger { payer: &told.name, limits: told.limits };
+                (beside.pledged_count, beside.pledged_sum) =
+                    pledged(connection, by, record.id, &record.particulars)?;
+            }
+        }
         Step::Release { .. }
-        | Step::Settling { .. }
+        | Step::Abandoned { .. }
         | Step::Settled { .. }
         | Step::Declined { .. }
         | Step::Unresolved { .. }
@@ -93,25 +106,36 @@ fn same_identifier(connection: &Connection, claim: &NewClaim) -> Result<Option<P
     Ok(found.into_iter().next())
 }
 
-/// What the payer of a claim has pledged on its network, as far as its limits make it matter: number
-/// of payments, and sum of those in the same asset. Counting ends where a limit is reached.
-fn pledged(connection: &Connection, claim: &NewClaim) -> Result<(u32, AtomicAmount), Fault> {
+/// Whose pledges are counted, and how far.
+#[derive(Clone, Copy)]
+struct Pledger<'a> {
+    payer: &'a str,
+    limits: PayerLimits,
+}
+
+/// What a payer has pledged in other payments than `id` on the network of that one, as far as the limits
+/// make it matter: number of payments, and sum of those in the same asset. Counting ends where a limit
+/// is reached.
+fn pledged(
+    connection: &Connection,
+    by: Pledger<'_>,
+    id: PaymentId,
+    particulars: &Particulars,
+) -> Result<(u32, AtomicAmount), Fault> {
     let (mut count, mut sum) = (0_u32, AtomicAmount::ZERO);
-    let limits = claim.limits;
-    let Some(payer) = &claim.particulars.payer else { return Ok((count, sum)) };
+    let Pledger { payer, limits } = by;
     if limits.count == 0 && limits.sum.is_none() {
         return Ok((count, sum));
     }
     let mut statement = connection.prepare_cached(
         "SELECT asset, amount FROM payments INDEXED BY pledged
          WHERE payer = ?1 AND network = ?2 AND payer IS NOT NULL
-           AND state IN ('claimed', 'settling', 'unresolved') AND id <> ?3",
+           AND state IN ('claimed', 'settling', 'unresolved') AND unique_transaction = 0 AND id <> ?3",
     )?;
-    let mut rows =
-        statement.query(params![payer, claim.particulars.network.as_str(), claim.id.0.as_slice()])?;
+    let mut rows = statement.query(params![payer, particulars.network.as_str(), id.0.as_slice()])?;
     while let Some(row) = rows.next()? {
         count = count.saturating_add(1);
-        if row.get_ref(0)?.as_str() == Ok(claim.particulars.asset.as_str()) {
+        if row.get_ref(0)?.as_str() == Ok(particulars.asset.as_str()) {
             let amount: AtomicAmount = row
                 .get::<_, String>(1)?
                 .parse()

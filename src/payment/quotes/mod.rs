@@ -220,7 +220,7 @@ impl Shared {
     fn advertised_notices(&self) -> Vec<Notice> {
         let advertised = self.quotes.advertised.lock().unwrap_or_else(PoisonError::into_inner);
         let notices = advertised.iter().flat_map(|(facilitator, values)| {
-            let name = self.facilitator(*facilitator).name();
+            let name = self.facilitators(*facilitator).name();
             values.iter().map(move |value| Posting::Advertised(Advertised::by(name, value)).notice())
         });
         notices.collect()

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use super::world::Edge;
 use crate::clock::UnixSeconds;
 use crate::ledger::{
-    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Ledger, LedgerError, NewClaim, Notice,
-    PaymentRecord, Posted, Recorded, Settlement, TakenOver, Unresolved,
+    Accounts, ClaimToken, Claimed, Counts, DeliveryEnd, Filter, Intended, Intent, Ledger, LedgerError,
+    NewClaim, Notice, PaymentRecord, Posted, Recorded, Settlement, TakenOver, Unresolved,
 };
 use crate::scheme::PaymentId;
 
@@ -64,11 +64,19 @@ impl Ledger for Edge {
     async fn settling(
         &self,
         token: ClaimToken,
-        request: &str,
-        unique_transaction: bool,
+        intent: Intent,
         now: UnixSeconds,
-    ) -> Result<(), LedgerError> {
-        self.step(|| self.ledger.settling(token, request, unique_transaction, now)).await
+    ) -> Result<Intended, LedgerError> {
+        let whom = intent.facilitator.clone();
+        let result = self.step(|| self.ledger.settling(token, intent, now)).await;
+        self.world.note(token.id, ("settling", whom, &result));
+        result
+    }
+
+    async fn abandoned(&self, token: ClaimToken, reason: &str, now: UnixSeconds) -> Result<(), LedgerError> {
+        let result = self.step(|| self.ledger.abandoned(token, reason, now)).await;
+        self.world.note(token.id, ("abandoned", &result));
+        result
     }
 
     async fn settled(

@@ -1,11 +1,13 @@
-//! A seeded simulation of admission, settlement and delivery: gateways that are killed, a facilitator
-//! that loses, delays and refuses, a ledger that fails before or after it has written, clients that
-//! leave and come back, prices that differ from gateway to gateway. Time is simulated, so an hour takes milliseconds, and a seed repeats its run.
+//! A seeded simulation of admission, settlement and delivery: gateways that are killed, facilitators
+//! that lose, delay and refuse, a ledger that fails before or after it has written, clients that leave
+//! and come back, prices that differ from gateway to gateway. Time is simulated, so an hour takes
+//! milliseconds, and a seed repeats its run.
 //!
 //! `TOLLGATE_SIMULATION_SEED=n` runs one seed, `TOLLGATE_SIMULATION_RUNS=n` so many.
 
 mod clients;
 mod ledger;
+mod members;
 mod world;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The simulated world: its chance, its chain, its facilitator, its ledger, its gateways.
+//! The simulated world: its chance, its chain, its gateways.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,9 +10,10 @@ use async_trait::async_trait;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::members::Member;
 use crate::chain::{Chain, ChainError, Finding, NonceUse, Received};
 use crate::clock::{Clock, UnixSeconds};
-use crate::facilitator::{Facilitator, SettleOutcome, Unavailable};
+use crate::facilitator::FacilitatorList;
 use crate::ledger::{LedgerError, ModelLedger, Redelivery};
 use crate::payment::tests::{ORIGIN, priced_route, supported};
 use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
@@ -20,7 +21,7 @@ use crate::policy::{FacilitatorId, Route, SettleWhen};
 use crate::scheme::testing::{MOMENT, terms};
 use crate::scheme::{OnChain, PaymentId};
 use crate::x402::types::FacilitatorRequest;
-use crate::x402::{Network, PaymentRequirements, Reason, SettleResponse, Supported, VerifyResponse, Version};
+use crate::x402::{Network, PaymentRequirements, Version};
 
 /// Gateways that run at a time.
 pub(super) const GATEWAYS: usize = 3;
@@ -43,10 +44,12 @@ pub(super) struct Totals {
     pub(super) front_runs: u64,
     /// Payments taken by gateways that quote another price.
     pub(super) honoured: u64,
+    pub(super) moved_on: u64,
+    pub(super) asked_again: u64,
 }
 
 impl Totals {
-    fn fields(&self) -> [(&'static str, u64); 12] {
+    fn fields(&self) -> [(&'static str, u64); 14] {
         [
             ("complete", self.complete),
             ("broken_off", self.broken_off),
@@ -60,6 +63,8 @@ impl Totals {
             ("kills", self.kills),
             ("front_runs", self.front_runs),
             ("honoured", self.honoured),
+            ("moved_on", self.moved_on),
+            ("asked_again", self.asked_again),
         ]
     }
 
@@ -77,6 +82,8 @@ impl Totals {
         self.kills += other.kills;
         self.front_runs += other.front_runs;
         self.honoured += other.honoured;
+        self.moved_on += other.moved_on;
+        self.asked_again += other.asked_again;
     }
 
     pub(super) fn assert_that_everything_happened(&self) {
@@ -107,7 +114,7 @@ impl Life {
         self.0.load(Ordering::SeqCst)
     }
 
-    async fn goes_on(&self) {
+    pub(super) async fn goes_on(&self) {
         if self.is_over() {
             std::future::pending::<()>().await;
         }
@@ -124,6 +131,8 @@ pub(super) struct World {
     running: Mutex<Vec<Running>>,
     /// Payments by their nonces.
     payments: Mutex<BTreeMap<B256, PaymentId>>,
+    /// Who was asked to settle which attempt at a payment, and reached.
+    pub(super) asked: Mutex<BTreeMap<(PaymentId, u32), &'static str>>,
     /// Payments on the chain, with their transactions.
     chain: Mutex<BTreeMap<PaymentId, String>>,
     /// How often the ledger knows that nothing of a payment's answer was sent.
@@ -146,6 +155,7 @@ impl World {
             model: ModelLedger::new(),
             running: Mutex::default(),
             payments: Mutex::default(),
+            asked: Mutex::default(),
             chain: Mutex::default(),
             not_begun: Mutex::default(),
             violations: Mutex::default(),
@@ -170,10 +180,11 @@ impl World {
         let ledger = self.model.another();
         let edge = Edge { world: Arc::clone(self), life: Arc::clone(&life), ledger: ledger.clone() };
         let edge = Arc::new(edge);
+        let every = Member::both(&edge);
         let gate = Gate::new(GateParts {
             offers,
-            facilitators: vec![Arc::clone(&edge) as _],
-            every: vec![],
+            facilitators: vec![Arc::new(FacilitatorList::new(every.clone()))],
+            every,
             chains: Chains::new(vec![(Arc::clone(&edge) as _, true)]),
             ledger: Arc::clone(&edge) as _,
             clock: edge,
@@ -234,7 +245,7 @@ impl World {
         self.payments.lock().unwrap().insert(nonce, id);
     }
 
-    fn id_of(&self, request: &FacilitatorRequest) -> PaymentId {
+    pub(super) fn id_of(&self, request: &FacilitatorRequest) -> PaymentId {
         let nonce = request.payload["authorization"]["nonce"].as_str().unwrap().parse().unwrap();
         let payments = self.payments.lock().unwrap();
         *payments.get::<B256>(&nonce).unwrap()
@@ -317,7 +328,7 @@ pub(super) async fn reap(world: Arc<World>) {
 /// Everything that one gateway reaches: it fails as chance has it, and for ever when the gateway is dead.
 pub(super) struct Edge {
     pub(super) world: Arc<World>,
-    life: Arc<Life>,
+    pub(super) life: Arc<Life>,
     pub(super) ledger: ModelLedger,
 }
 
@@ -327,63 +338,7 @@ impl Clock for Edge {
     }
 }
 
-fn response(success: bool, transaction: String, reason: Option<&str>) -> SettleResponse {
-    SettleResponse {
-        success,
-        error_reason: reason.map(str::to_owned),
-        payer: None,
-        transaction,
-        network: "eip155:84532".into(),
-        amount: None,
-        extra: None,
-        extensions: None,
-    }
-}
-
 impl Edge {
-    fn unavailable(&self) -> Unavailable {
-        let (facilitator, cause) = (self.name().to_owned(), "as chance has it".to_owned());
-        Unavailable { facilitator, cause, retry_after: Duration::from_secs(1) }
-    }
-
-    async fn settle_now(&self, id: PaymentId) -> SettleOutcome {
-        let world = &self.world;
-        if world.fails(5) {
-            return SettleOutcome::Unreachable(self.unavailable());
-        }
-        if world.fails(8) {
-            return SettleOutcome::AnswerLost(self.unavailable());
-        }
-        if world.fails(5) && world.paid(id).is_none() {
-            return SettleOutcome::Declined(response(false, String::new(), Some("insufficient_funds")));
-        }
-        world.wait(2_000).await;
-        if world.paid(id).is_some() && world.happens(50) {
-            let reason = Reason::EVM_NONCE_USED;
-            return SettleOutcome::Declined(response(false, String::new(), Some(reason.as_str())));
-        }
-        if world.fails(8) {
-            let later = Arc::clone(world);
-            tokio::spawn(async move {
-                later.wait(20_000).await;
-                // Not every transaction that was sent is included.
-                if later.happens(70) {
-                    later.submit(id);
-                }
-            });
-            let reason = Reason::SETTLEMENT_PENDING;
-            return SettleOutcome::Pending(response(false, "0xsent".to_owned(), Some(reason.as_str())));
-        }
-        let Some(transaction) = world.submit(id) else {
-            let reason = Reason::EVM_VALID_BEFORE;
-            return SettleOutcome::Declined(response(false, String::new(), Some(reason.as_str())));
-        };
-        if world.fails(12) {
-            return SettleOutcome::AnswerLost(self.unavailable());
-        }
-        SettleOutcome::Settled(response(true, transaction, None))
-    }
-
     /// A step of the ledger that may fail before it is taken, and after.
     pub(super) async fn step<T, F>(&self, step: impl FnOnce() -> F) -> Result<T, LedgerError>
     where
@@ -402,38 +357,6 @@ impl Edge {
         self.world.wait_unless_healed(5).await;
         self.life.goes_on().await;
         if self.world.fails(3) { failed("after") } else { result }
-    }
-}
-
-#[async_trait]
-impl Facilitator for Edge {
-    fn name(&self) -> &'static str {
-        "simulated"
-    }
-
-    async fn supported(&self) -> Result<Arc<Supported>, Unavailable> {
-        Ok(supported(&[Version::V2], &json!({})))
-    }
-
-    async fn verify(&self, request: &FacilitatorRequest) -> Result<VerifyResponse, Unavailable> {
-        self.world.wait(200).await;
-        self.life.goes_on().await;
-        if self.world.fails(5) {
-            return Err(self.unavailable());
-        }
-        if self.world.paid(self.world.id_of(request)).is_some() {
-            return Ok(VerifyResponse::Invalid { reason: Reason::EVM_NONCE_USED, payer: None });
-        }
-        Ok(VerifyResponse::Valid { payer: None })
-    }
-
-    async fn settle(&self, request: &FacilitatorRequest) -> SettleOutcome {
-        self.life.goes_on().await;
-        let id = self.world.id_of(request);
-        let outcome = self.settle_now(id).await;
-        self.world.note(id, &outcome);
-        self.life.goes_on().await;
-        outcome
     }
 }
 

@@ -105,7 +105,10 @@ impl Fleet {
         offers.observe(FacilitatorId(0), supported(&[Version::V1, Version::V2], &json!({})));
         let gate = Gate::new(GateParts {
             offers,
-            facilitators: vec![Arc::new(Named(facilitator, Arc::clone(&self.facilitator)))],
+            facilitators: vec![Arc::new(FacilitatorList::new(vec![Arc::new(Named(
+                facilitator,
+                Arc::clone(&self.facilitator),
+            ))]))],
             every: vec![],
             chains: crate::payment::Chains::default(),
             ledger: Arc::new(self.ledger.another()),

@@ -80,49 +80,6 @@ async fn a_payment_of_an_unknown_scheme_written_in_two_ways_buys_one_delivery() 
     assert_eq!(shop.gate.settle(second).await.err(), Some(Refusal::AlreadyUsed));
 }
 
-/// The signature of another length than 65 bytes is a contract wallet's, and only the facilitator can
-/// check it: anybody can write one down.
-fn unproven(nonce: u8, signature: &str) -> Value {
-    let mut message = v2(nonce);
-    message["payload"]["signature"] = signature.into();
-    message
-}
-
-#[tokio::test]
-async fn what_is_owed_to_a_payer_is_not_given_to_whoever_names_the_payer() {
-    let shop = usual();
-    let mut receipt = shop.gate.settle(shop.permit(&v2(1)).await).await.unwrap();
-    receipt.delivery.begins();
-    drop(receipt);
-    while shop.ledger.get(id_of_payment(&shop).await).await.unwrap().unwrap().owner.is_some() {
-        tokio::task::yield_now().await;
-    }
-    let junk = format!("0x{}", "11".repeat(66));
-    assert_eq!(shop.refusal(&unproven(1, &junk)).await, Refusal::AlreadyUsed);
-    let again = shop.admit(Version::V2, &v2(1)).await;
-    assert!(matches!(again, Admission::Owed(_)), "{again:?}");
-}
-
-async fn id_of_payment(shop: &Shop) -> crate::scheme::PaymentId {
-    shop.ledger.list(&Filter::default(), None, 2).await.unwrap()[0].id
-}
-
-#[tokio::test]
-async fn nobody_fills_a_payers_limit_by_naming_that_payer() {
-    let shop = usual();
-    let permits = async |prefix: &str| {
-        let mut permits = Vec::new();
-        for nonce in 0..=150_u8 {
-            let junk = format!("0x{}", prefix.repeat(66));
-            permits.push(shop.permit(&unproven(nonce, &junk)).await);
-        }
-        permits
-    };
-    let held = permits("11").await;
-    drop(shop.permit(&v2(200)).await);
-    drop(held);
-}
-
 #[tokio::test]
 async fn a_payment_that_was_taken_keeps_what_it_bought_when_the_offer_changes() {
     let shop = usual();
@@ -136,19 +93,12 @@ async fn a_payment_that_was_taken_keeps_what_it_bought_when_the_offer_changes() 
     let (table, route) = priced_route(dearer, SettleWhen::BeforeResponse);
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported(&[Version::V2], &json!({})));
-    let gate = Gate::new(GateParts {
-        offers: Arc::clone(&offers),
-        facilitators: vec![Arc::clone(&shop.facilitator) as _],
-        every: vec![],
-        chains: crate::payment::Chains::default(),
-        ledger: Arc::new(shop.ledger.clone()),
-        clock: Arc::new(FixedClock),
-        runtime: tokio::runtime::Handle::current(),
-        verify_in_flight: 10,
-        origin_time_seconds: MOMENT.margin_seconds,
-        pledges: Pledges::default(),
-        redelivery: Redelivery { window_seconds: 300, tries: 2 },
-    });
+    let gate = gate_of(
+        &offers,
+        vec![Arc::clone(&shop.facilitator) as _],
+        &shop.ledger,
+        crate::payment::Chains::default(),
+    );
     let changed = Shop { gate, route, offers, ..shop };
     assert_eq!(changed.refusal(&v2(1)).await, Refusal::Unresolved, "not asked to pay anew");
     assert_eq!(changed.refusal(&v2(2)).await, invalid(Reason::NO_MATCH), "new payments are for new terms");

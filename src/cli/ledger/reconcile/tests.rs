@@ -10,8 +10,8 @@ use super::super::tests::book::{Book, NOON, USDC, network, settlement};
 use super::*;
 use crate::chain::{ChainError, Finding as OnChainFinding, NonceUse, Received};
 use crate::clock::SystemClock;
-use crate::ledger::contract::claim as claim_of;
-use crate::ledger::{Ledger as _, NewClaim, PaymentState, Settlement};
+use crate::ledger::contract::{claim as claim_of, intent};
+use crate::ledger::{Intent, Ledger as _, NewClaim, PaymentState, Settlement};
 use crate::scheme::OnChain;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{PaymentRequirements, Version};
@@ -233,7 +233,9 @@ async fn leave_open(book: &Book, byte: u8, now: UnixSeconds) {
     let terms = serde_json::to_value(&requirements).unwrap();
     let request = FacilitatorRequest::new(Version::V2, requirements, payload.as_object().unwrap(), &terms);
     let token = book.claim_at(&claim(byte), now).await;
-    book.ledger.settling(token, &request.to_stored(), false, NOON.plus(1)).await.unwrap();
+    let facilitator = claim(byte).particulars.facilitator;
+    let intent = Intent { facilitator, ..intent(&request.to_stored(), false) };
+    book.ledger.settling(token, intent, NOON.plus(1)).await.unwrap();
     book.ledger.unresolved(token, "no answer", "", now.plus(60), now.plus(31)).await.unwrap();
 }
 

@@ -3,10 +3,10 @@
 use alloy_primitives::{B256, U256};
 
 use crate::clock::UnixSeconds;
-use crate::ledger::contract::{claim as claim_of, response};
+use crate::ledger::contract::{claim as claim_of, intent, response};
 use crate::ledger::{
-    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Ledger as _, ModelLedger, NewClaim, PaymentRecord,
-    PaymentState, Settlement,
+    Accounts as _, ClaimToken, Claimed, DeliveryEnd, Intent, Ledger as _, ModelLedger, NewClaim,
+    PaymentRecord, PaymentState, Settlement,
 };
 use crate::scheme::PaymentId;
 use crate::x402::{AtomicAmount, Network, SettleResponse};
@@ -91,7 +91,9 @@ impl Book {
 
     pub(in super::super) async fn settling(&self, claim: &NewClaim, now: UnixSeconds) -> ClaimToken {
         let token = self.claim_at(claim, now).await;
-        self.ledger.settling(token, "{\"asked\":1}", false, now.plus(1)).await.unwrap();
+        let facilitator = claim.particulars.facilitator.clone();
+        let intent = Intent { facilitator, ..intent("{\"asked\":1}", false) };
+        self.ledger.settling(token, intent, now.plus(1)).await.unwrap();
         token
     }
 

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 
-use super::super::super::{DeliveryEnd, Recorded};
+use super::super::super::{DeliveryEnd, Intended, Recorded};
 use super::relay::{Relay, Relaying};
 use super::server::{Postgres, run};
 use super::*;
@@ -56,14 +56,10 @@ async fn a_lost_commit_grants_nothing_whether_it_arrived_or_not() {
         let Claimed::New(token) = claimed else { panic!("{lose:?}: {claimed:?}") };
 
         relay.will(lose);
-        assert!(is_unavailable(&ledger.settling(token, "request", false, NOW).await), "{lose:?}");
-        // Asked again, it is a step that was taken, or one that can be taken.
-        let again = once_usable(async || ledger.settling(token, "request", false, NOW).await).await;
-        let found = again.err().map(|error| error.to_string());
-        assert!(
-            found.is_none_or(|found| found.ends_with("cannot become settling from settling")),
-            "{lose:?}"
-        );
+        assert!(is_unavailable(&ledger.settling(token, intent("request", false), NOW).await), "{lose:?}");
+        // Asked again, it is as good as asked once.
+        let again = once_usable(async || ledger.settling(token, intent("request", false), NOW).await).await;
+        assert_eq!(again, Ok(Intended::Recorded), "{lose:?}");
         assert_eq!(state(&ledger, &new).await, Some(PaymentState::Settling));
 
         relay.will(lose);
@@ -90,7 +86,7 @@ async fn what_happened_is_kept_although_its_commit_was_lost() {
     let (relay, ledger, _) = behind_a_relay(Postgres::shared()).await;
     for number in [1, 2] {
         let token = claimed(&ledger, &numbered(number)).await;
-        ledger.settling(token, "request", false, NOW).await.unwrap();
+        ledger.settling(token, intent("request", false), NOW).await.unwrap();
         relay.will(Relaying::LoseAnswer(COMMIT));
         let told = match number {
             1 => ledger.declined(token, "no", NOW).await,
@@ -141,7 +137,7 @@ async fn a_server_that_stops_crashes_and_starts_again_goes_unnoticed_by_the_next
     let ledger = PostgresLedger::with(&server.database().await, HASTY, Arc::new(SystemClock)).await.unwrap();
     for (number, order) in [(1, "stop"), (2, "kill")] {
         let token = claimed(&ledger, &numbered(number)).await;
-        ledger.settling(token, "request", false, NOW).await.unwrap();
+        ledger.settling(token, intent("request", false), NOW).await.unwrap();
         server.order(order);
         let began = Instant::now();
         assert!(is_unavailable(&settled(&ledger, token, true).await));
@@ -168,15 +164,15 @@ async fn steps_that_must_last_wait_for_the_standby_that_the_server_demands() {
         number += 1;
         assert!(number < 10_000, "it does not wait");
         let token = claimed(&ledger, &numbered(number)).await;
-        if is_unavailable(&ledger.settling(token, "request", false, NOW).await) {
+        if is_unavailable(&ledger.settling(token, intent("request", false), NOW).await) {
             break token;
         }
     };
     demand("").await;
     // The server has committed it, and goes on when nobody has to be waited for any more.
-    let again = once_usable(async || ledger.settling(token, "request", false, NOW).await).await;
+    let again = once_usable(async || ledger.release(token, None, NOW).await).await;
     let words = again.unwrap_err().to_string();
-    assert!(words.ends_with("cannot become settling from settling"), "{words}");
+    assert!(words.ends_with("cannot become released from settling"), "{words}");
 }
 
 #[tokio::test]
@@ -208,7 +204,7 @@ async fn texts_that_the_database_cannot_hold_are_kept_as_well_as_it_can() {
     new.particulars.payer = Some("\0payer".repeat(20_000));
     new.particulars.route = "a\0route \u{1F4B0}".into();
     let token = claimed(&ledger, &new).await;
-    ledger.settling(token, "request", true, NOW).await.unwrap();
+    ledger.settling(token, intent("request", true), NOW).await.unwrap();
     let transaction = "\0transaction".repeat(20_000);
     ledger.unresolved(token, "a\0reason", &transaction, NOW, NOW).await.unwrap();
     let record = ledger.get(new.id).await.unwrap().unwrap();
@@ -225,12 +221,12 @@ async fn a_payment_that_somebody_has_locked_is_refused_in_time() {
     let mut other = PgConnection::connect(&store.url).await.unwrap();
     sqlx::raw_sql("BEGIN; SELECT * FROM tollgate_payments FOR UPDATE").execute(&mut other).await.unwrap();
     let began = Instant::now();
-    let refused = ledger.settling(token, "request", false, NOW).await;
+    let refused = ledger.settling(token, intent("request", false), NOW).await;
     assert!(
         matches!(&refused, Err(LedgerError::Unavailable(cause)) if cause.contains("takes too long")),
         "{refused:?}"
     );
     assert!(began.elapsed() < HASTY.step(), "{:?}", began.elapsed());
     sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
-    ledger.settling(token, "request", false, NOW).await.unwrap();
+    ledger.settling(token, intent("request", false), NOW).await.unwrap();
 }

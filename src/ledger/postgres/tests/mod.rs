@@ -19,6 +19,7 @@ use sqlx::{Connection as _, PgConnection};
 
 use alloy_primitives::{B256, U256};
 
+use super::super::contract::intent;
 use super::super::{
     Accounts as _, ClaimToken, Claimed, Ledger, LedgerError, NewClaim, PaymentState, Settlement, contract,
 };

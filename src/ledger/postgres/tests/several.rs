@@ -34,7 +34,7 @@ async fn gateways_whose_clocks_disagree_keep_one_account_of_time() {
     let Ok(Claimed::New(token)) = ledgers[1].claim(&new, clocks[1].now()).await else {
         panic!("not claimed")
     };
-    ledgers[1].settling(token, "request", false, clocks[1].now()).await.unwrap();
+    ledgers[1].settling(token, intent("request", false), clocks[1].now()).await.unwrap();
     let next = clocks[1].now().plus(100);
     ledgers[1].unresolved(token, "timeout", "", next, clocks[1].now()).await.unwrap();
     let record = ledgers[0].get(new.id).await.unwrap().unwrap();
@@ -60,9 +60,9 @@ async fn a_gateway_that_was_paused_finds_its_payments_taken_and_goes_on_with_new
     let (paused, other) = (store.open().await, store.open().await);
     let claim = claimed(&paused, &numbered(1)).await;
     let settling = claimed(&paused, &numbered(2)).await;
-    paused.settling(settling, "request", false, NOW).await.unwrap();
+    paused.settling(settling, intent("request", false), NOW).await.unwrap();
     let delivering = claimed(&paused, &numbered(3)).await;
-    paused.settling(delivering, "request", false, NOW).await.unwrap();
+    paused.settling(delivering, intent("request", false), NOW).await.unwrap();
     settled(&paused, delivering, true).await.unwrap();
     let lapse = "UPDATE tollgate_gateways SET seen = now() - interval '1 hour' WHERE id = $1";
     store.sql(lapse, paused.me.0).await;
@@ -70,12 +70,12 @@ async fn a_gateway_that_was_paused_finds_its_payments_taken_and_goes_on_with_new
     assert_eq!(taken, TakenOver { released: 1, unresolved: 1, broken_off: 1 });
     let by_other = claimed(&other, &numbered(1)).await;
 
-    assert!(paused.settling(claim, "request", false, NOW).await.is_err(), "it is another's");
+    assert!(paused.settling(claim, intent("request", false), NOW).await.is_err(), "it is another's");
     assert!(paused.release(claim, Some("late"), NOW).await.is_err());
     assert!(paused.delivered(delivering, DeliveryEnd::Complete, NOW).await.is_err());
     // The money moved, whoever asked for it.
     settled(&paused, settling, true).await.unwrap();
-    other.settling(by_other, "request", false, NOW).await.unwrap();
+    other.settling(by_other, intent("request", false), NOW).await.unwrap();
 
     // What it claims before it has shown that it lives is as good as lost, and not lost for good.
     claimed(&paused, &numbered(4)).await;
@@ -249,7 +249,7 @@ async fn buy(ledger: &PostgresLedger, new: &NewClaim) -> Bought {
                 return Bought::No;
             }
             Claimed::New(token) => {
-                ledger.settling(token, "request", false, NOW).await.unwrap();
+                ledger.settling(token, intent("request", false), NOW).await.unwrap();
                 settled(ledger, token, true).await.unwrap();
                 ledger.delivered(token, DeliveryEnd::Complete, NOW).await.unwrap();
                 return Bought::Yes;

@@ -12,7 +12,7 @@ use alloy_primitives::{B256, U256};
 use async_trait::async_trait;
 use tempfile::TempDir;
 
-use super::super::contract::{Store, claim, holds_for, response};
+use super::super::contract::{Store, claim, holds_for, intent, response};
 use super::super::{
     Accounts, ClaimToken, Claimed, Filter, GatewayId, Ledger, LedgerError, NewClaim, PaymentState, Settlement,
 };
@@ -86,7 +86,7 @@ async fn claimed(ledger: &SqliteLedger, new: &NewClaim) -> ClaimToken {
 
 async fn settled(ledger: &SqliteLedger, new: &NewClaim) -> ClaimToken {
     let token = claimed(ledger, new).await;
-    ledger.settling(token, "{}", false, NOW).await.unwrap();
+    ledger.settling(token, intent("{}", false), NOW).await.unwrap();
     let response = response();
     let settlement = Settlement { response: &response, deliver: false, unique_transaction: false };
     ledger.settled(token, settlement, NOW).await.unwrap();
@@ -114,7 +114,7 @@ async fn only_steps_that_must_survive_a_loss_of_power_wait_for_the_disk() {
     let settlement = Settlement { response: &response, deliver: true, unique_transaction: false };
     let token = claimed(&ledger, &claim(1)).await;
     assert!(!waits().await, "a claim");
-    ledger.settling(token, "{}", false, NOW).await.unwrap();
+    ledger.settling(token, intent("{}", false), NOW).await.unwrap();
     assert!(waits().await, "what settlement is asked for");
     ledger.release(claimed(&ledger, &claim(2)).await, None, NOW).await.unwrap();
     assert!(!waits().await, "a release");
@@ -123,7 +123,7 @@ async fn only_steps_that_must_survive_a_loss_of_power_wait_for_the_disk() {
     ledger.delivered(token, super::super::DeliveryEnd::Complete, NOW).await.unwrap();
     assert!(!waits().await, "a delivery");
     let token = claimed(&ledger, &claim(3)).await;
-    ledger.settling(token, "{}", false, NOW).await.unwrap();
+    ledger.settling(token, intent("{}", false), NOW).await.unwrap();
     claimed(&ledger, &claim(4)).await;
     ledger.unresolved(token, "timeout", "", NOW, NOW).await.unwrap();
     assert!(waits().await, "an unknown outcome");
@@ -156,10 +156,10 @@ async fn a_full_disk_refuses_what_it_cannot_keep_and_room_makes_it_good_again() 
         assert_eq!(record.state, PaymentState::Claimed);
     }
     let long = "x".repeat(500_000);
-    let settling = ledger.settling(kept, &long, false, NOW).await;
+    let settling = ledger.settling(kept, intent(&long, false), NOW).await;
     assert!(is_unavailable(&settling), "{settling:?}");
     with_writer(&ledger, "PRAGMA max_page_count = 4294967294").await;
-    ledger.settling(kept, &long, false, NOW).await.unwrap();
+    ledger.settling(kept, intent(&long, false), NOW).await.unwrap();
     claimed(&ledger, &numbered(after)).await;
 }
 
@@ -193,7 +193,9 @@ async fn a_batch_that_fails_is_undone_whole() {
         steps.spawn(async move { ledger.claim(&numbered(number), NOW).await.map(drop) });
     }
     let large = Arc::clone(&ledger);
-    steps.spawn(async move { large.settling(token, &"x".repeat(500_000), false, NOW).await });
+    steps.spawn(
+        async move { large.settling(token, intent(&"x".repeat(500_000), false), NOW).await.map(drop) },
+    );
     // The runtime of this test has one thread: every step is in the queue when the others have run.
     tokio::task::yield_now().await;
     go.send(()).unwrap();
@@ -230,7 +232,7 @@ async fn a_full_queue_refuses_claims_first_and_nobody_hangs() {
     // There is room for what is under way.
     let settling = tokio::spawn({
         let ledger = Arc::clone(&ledger);
-        async move { ledger.settling(token, "{}", false, NOW).await }
+        async move { ledger.settling(token, intent("{}", false), NOW).await }
     });
     go.send(()).unwrap();
     held_up.await.unwrap();
@@ -250,7 +252,7 @@ async fn a_writer_that_ended_makes_every_call_fail_and_none_hang() {
     let crash = |_: &rusqlite::Connection| panic!("on purpose");
     assert!(ledger.writer.ask(Work::Read(Box::new(crash))).await.is_err());
     assert!(is_unavailable(&ledger.claim(&claim(2), NOW).await));
-    assert!(is_unavailable(&ledger.settling(token, "{}", false, NOW).await));
+    assert!(is_unavailable(&ledger.settling(token, intent("{}", false), NOW).await));
     assert!(is_unavailable(&ledger.beat(NOW).await));
     assert!(is_unavailable(&ledger.due(NOW, Duration::ZERO, 1).await));
 }
@@ -264,7 +266,7 @@ async fn a_damaged_record_spoils_its_own_payment_only() {
     with_writer(&ledger, "UPDATE payments SET amount = '12x' WHERE id = x'0101010101010101010101010101010101010101010101010101010101010101'").await;
     let again = ledger.claim(&claim(1), NOW).await;
     assert_eq!(again, Err(LedgerError::Unavailable("its record is damaged: amount: unknown value".into())));
-    ledger.settling(other, "{}", false, NOW).await.unwrap();
+    ledger.settling(other, intent("{}", false), NOW).await.unwrap();
     claimed(&ledger, &claim(3)).await;
 }
 
