@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use super::chains::Chains;
 use super::challenge::Resource;
 use super::claim::{Claim, Purchase};
+use super::identifier;
 use super::offers::{LiveAccept, LiveOffer, OfferBook};
 use super::permit::Permit;
 use super::refusal::Refusal;
@@ -184,7 +185,7 @@ impl Gate {
         if !offer.echoes_extensions(&payment) {
             return Err(invalid(Reason::EXTENSION_ECHO_MISMATCH));
         }
-        let identifier = offer.identifier_of(&payment)?;
+        let (identifier, brought) = (offer.identifier_of(&payment)?, identifier::brought_by(&payment));
         let request = terms.request(&payment, purchase.resource).ok_or_else(|| invalid(Reason::NO_MATCH))?;
         let mut authorization = self.inspect(terms, &request).map_err(invalid)?;
         let too_late = authorization.too_late.take();
@@ -194,8 +195,8 @@ impl Gate {
             return Err(Refusal::Invalid { reason: reason.clone(), payer: authorization.payer });
         }
         let (facilitator, decimals) = (terms.facilitator, terms.decimals);
-        let claim =
-            Claim { facilitator, decimals, authorization, identifier, request, version: header.version };
+        let version = header.version;
+        let claim = Claim { facilitator, decimals, authorization, identifier, brought, request, version };
         let permit = match self.0.claim(claim, purchase).await? {
             Admission::Paid(permit, _) => permit,
             decided @ (Admission::Free | Admission::Owed(_) | Admission::Refused(_)) => return Ok(decided),
@@ -250,7 +251,8 @@ impl Gate {
             return Err(unmatched());
         }
         let (facilitator, decimals, identifier) = (FacilitatorId(0), 0, None);
-        let claim = Claim { facilitator, decimals, authorization, identifier, request, version };
+        let brought = identifier::brought_by(payment);
+        let claim = Claim { facilitator, decimals, authorization, identifier, brought, request, version };
         match self.0.claim(claim, purchase).await? {
             Admission::Paid(permit, _) => {
                 self.release(permit, "what it was for is not offered any more").await;
