@@ -64,7 +64,8 @@ pub struct NewClaim {
     pub grant: u64,
     /// From when on the payment can no longer be settled; `None`: never.
     pub expires: Option<UnixSeconds>,
-    /// What it buys: a hash over method, host, URL, route and terms. HEAD counts as GET.
+    /// What it buys: a hash over method, host, URL, terms, and the identifier that comes with it. HEAD
+    /// counts as GET.
     pub request: B256,
     /// Whether the request is a GET or HEAD, so that an answer that broke off may be fetched again.
     pub repeatable: bool,

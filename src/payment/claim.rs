@@ -14,8 +14,8 @@ use super::settle::Receipt;
 use crate::ledger::{Claimed, NewClaim, Particulars, PayerLimits, PaymentState};
 use crate::policy::{FacilitatorId, SettleWhen};
 use crate::scheme::Authorization;
+use crate::x402::Version;
 use crate::x402::types::FacilitatorRequest;
-use crate::x402::{PaymentRequirements, Version};
 
 /// What a request wants to buy.
 pub(super) struct Purchase<'a> {
@@ -30,7 +30,10 @@ pub(super) struct Claim {
     /// Decimal places of the asset.
     pub(super) decimals: u8,
     pub(super) authorization: Authorization,
+    /// What the client calls its request, where the offer asks for that.
     pub(super) identifier: Option<String>,
+    /// The identifier that came with it, asked for or not.
+    pub(super) brought: Option<String>,
     pub(super) request: FacilitatorRequest,
     pub(super) version: Version,
 }
@@ -48,23 +51,29 @@ impl Purchase<'_> {
 
     /// A hash over what is bought and on which terms. HEAD asks for less of the same as GET. The host
     /// counts, because one URL of the public site may stand for several of the origins'. A payment
-    /// whose signature nobody checked yet must be the very same to the letter.
-    fn hash(&self, terms: &PaymentRequirements, unproven: Option<&FacilitatorRequest>) -> B256 {
-        let payload = unproven.map(|request| serde_json::json!(request.payload).to_string());
+    /// whose signature nobody checked yet must be the very same to the letter. One that came with an
+    /// identifier must come with it again: it is not on the chain, where everybody can read payments.
+    fn hash(&self, claim: &Claim) -> B256 {
+        let terms = &claim.request.requirements;
+        let unproven = Some(&claim.request.payload).filter(|_| !claim.authorization.proven);
+        let payload = unproven.map(|payload| serde_json::json!(payload).to_string());
         let method = if self.is_repeatable() { "GET" } else { self.method };
         let amount = terms.amount.to_string();
         let network = terms.network.as_str();
-        hash_of(&[
+        let (asset, pay_to) = (terms.asset.to_ascii_lowercase(), terms.pay_to.to_ascii_lowercase());
+        let mut parts = vec![
             method,
             self.resource.host(),
             self.resource.url(),
             &terms.scheme,
             network,
             &amount,
-            &terms.asset.to_ascii_lowercase(),
-            &terms.pay_to.to_ascii_lowercase(),
-            &payload.unwrap_or_default(),
-        ])
+            &asset,
+            &pay_to,
+            payload.as_deref().unwrap_or_default(),
+        ];
+        parts.extend(claim.brought.as_deref());
+        hash_of(&parts)
     }
 }
 
@@ -114,11 +123,10 @@ impl Shared {
     }
 
     fn new_claim(&self, claim: &Claim, purchase: &Purchase<'_>) -> NewClaim {
-        let Claim { facilitator, decimals, authorization, identifier, request, version } = claim;
+        let Claim { facilitator, decimals, authorization, identifier, request, version, .. } = claim;
         let required = &request.requirements;
-        let proven = authorization.proven;
         // Identifiers and limits are their payer's own: nobody else may occupy them by naming that payer.
-        let payer = authorization.payer.as_ref().filter(|_| proven);
+        let payer = authorization.payer.as_ref().filter(|_| authorization.proven);
         let identifier = identifier
             .as_ref()
             .zip(payer)
@@ -127,7 +135,7 @@ impl Shared {
             id: authorization.id,
             grant: self.grants.fetch_add(1, Ordering::Relaxed),
             expires: authorization.expires,
-            request: purchase.hash(required, (!proven).then_some(request)),
+            request: purchase.hash(claim),
             repeatable: purchase.is_repeatable(),
             identifier,
             limits: self.pledges.in_asset(*decimals),

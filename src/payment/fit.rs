@@ -2,6 +2,7 @@
 
 use super::challenge::Resource;
 use super::claim::Claim;
+use super::identifier;
 use super::live::LiveTerms;
 use super::refusal::Refusal;
 use crate::policy::SettleWhen;
@@ -58,13 +59,14 @@ pub(super) fn fit(
         return Err(Misfit::Here(invalid(Reason::EXTENSION_ECHO_MISMATCH)));
     }
     let identifier = terms.identifier_of(payment).map_err(Misfit::Here)?;
+    let brought = identifier::brought_by(payment);
     let request = accept.request(payment, resource).ok_or(Misfit::Never(invalid(Reason::NO_MATCH)))?;
     let authorization = accept
         .scheme
         .inspect(&request.requirements, &request.payload, moment)
         .map_err(|reason| misfit_of(payment.version, reason))?;
     let (facilitator, decimals, version) = (accept.facilitator, accept.decimals, payment.version);
-    let claim = Claim { facilitator, decimals, authorization, identifier, request, version };
+    let claim = Claim { facilitator, decimals, authorization, identifier, brought, request, version };
     Ok(Fit { claim, settle: terms.settle })
 }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::claim::{Claim, Purchase};
 use super::fit::{Fit, Misfit, fit, invalid};
 use super::gate::{Admission, Gate, RETRY_SOON, Shared};
+use super::identifier;
 use super::refusal::Refusal;
 use crate::policy::{Accept, FacilitatorId, Offer, RouteFacts};
 use crate::scheme::{self, Moment};
@@ -131,5 +132,6 @@ fn as_it_says(presented: &Presented<'_>) -> Result<Claim, Refusal> {
     let authorization =
         scheme.inspect(&request.requirements, &request.payload, *moment).map_err(|_| unmatched())?;
     let (facilitator, decimals, identifier) = (FacilitatorId(0), 0, None);
-    Ok(Claim { facilitator, decimals, authorization, identifier, request, version })
+    let brought = identifier::brought_by(payment);
+    Ok(Claim { facilitator, decimals, authorization, identifier, brought, request, version })
 }

@@ -245,6 +245,14 @@ impl Shop {
         }
     }
 
+    /// Waits, without a clock, until nobody holds a payment any more.
+    async fn until_at_rest(&self) {
+        let all = async || self.ledger.list(&Filter::default(), None, 1_000).await.unwrap();
+        while all().await.iter().any(|record| record.owner.is_some()) {
+            tokio::task::yield_now().await;
+        }
+    }
+
     async fn held(&self, state: PaymentState) -> usize {
         let filter = Filter { states: vec![state], ..Filter::default() };
         self.ledger.list(&filter, None, 1_000).await.unwrap().len()

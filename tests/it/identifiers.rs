@@ -288,3 +288,28 @@ async fn a_named_request_whose_payment_is_unresolved_is_not_charged_with_another
     assert_eq!(shop.facilitator.charged(), 1);
     assert_eq!(shop.verifications(), 1, "the second payment was not even looked at");
 }
+
+/// Whoever reads a payment on the chain has all of it but the name of its request.
+#[tokio::test]
+async fn what_is_owed_for_a_named_request_is_not_given_to_whoever_has_the_payment_alone() {
+    for (path, without) in [("/paid/a", 402), ("/named/a", 400)] {
+        let shop = open().await;
+        let payment = named(&shop, &Payer::new(), path, &ID.into()).await;
+        let (mut nameless, mut misnamed) = (payment.clone(), payment.clone());
+        nameless["extensions"][KEY]["info"].as_object_mut().unwrap().remove("id");
+        misnamed["extensions"][KEY]["info"]["id"] = "pay_fedcba9876543210".into();
+        shop.facilitator.settles_so(|facilitator, request| {
+            facilitator.charge(request);
+            Act::Close
+        });
+        assert_unresolved(&shop.present(path, &payment).await);
+        shop.facilitator.recovers();
+        shop.gateway.wait_until_held("unresolved", 0).await;
+        assert_refused(&shop.present(path, &misnamed).await, DUPLICATE);
+        assert_eq!(shop.present(path, &nameless).await.status, without);
+        assert_eq!(shop.origin.requests().len(), 1);
+        let served = shop.present(path, &payment).await;
+        assert_eq!((served.status, served.text()), (200, format!("content of {path}")));
+        assert_eq!(shop.facilitator.charged(), 1);
+    }
+}

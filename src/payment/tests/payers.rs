@@ -16,9 +16,7 @@ async fn what_is_owed_to_a_payer_is_not_given_to_whoever_names_the_payer() {
     let mut receipt = shop.gate.settle(shop.permit(&v2(1)).await).await.unwrap();
     receipt.delivery.begins();
     drop(receipt);
-    while shop.ledger.get(id_of_payment(&shop).await).await.unwrap().unwrap().owner.is_some() {
-        tokio::task::yield_now().await;
-    }
+    shop.until_at_rest().await;
     let junk = format!("0x{}", "11".repeat(66));
     assert_eq!(shop.refusal(&unproven(1, &junk)).await, Refusal::AlreadyUsed);
     let again = shop.admit(Version::V2, &v2(1)).await;
@@ -28,10 +26,6 @@ async fn what_is_owed_to_a_payer_is_not_given_to_whoever_names_the_payer() {
 /// As long as a signature of a contract wallet may be.
 fn wallets_signature() -> String {
     format!("0x{}", "11".repeat(66))
-}
-
-async fn id_of_payment(shop: &Shop) -> crate::scheme::PaymentId {
-    shop.ledger.list(&Filter::default(), None, 2).await.unwrap()[0].id
 }
 
 #[tokio::test]
@@ -97,4 +91,22 @@ async fn what_a_contract_wallet_has_unresolved_counts_among_its_pledges() {
     assert_eq!(shop.facilitator.settled.load(Ordering::SeqCst), asked, "nothing was asked for");
     assert_eq!(shop.held(PaymentState::Released).await, 1, "it may be presented again");
     assert_eq!(shop.refusal(&v2(201)).await, Refusal::PayerLimit, "one balance, whatever the signature");
+}
+
+#[tokio::test]
+async fn what_is_owed_to_a_contract_wallet_is_given_for_its_identifier_too() {
+    let shop = usual();
+    let named = |id: &str| {
+        let mut message = unproven(1, &wallets_signature());
+        message["extensions"] = json!({"payment-identifier": {"info": {"id": id}}});
+        message
+    };
+    let permit = shop.permit(&named("pay_0123456789abcdef")).await;
+    drop(shop.gate.settle(permit).await.unwrap());
+    shop.until_at_rest().await;
+    for other in [unproven(1, &wallets_signature()), named("pay_fedcba9876543210")] {
+        assert_eq!(shop.refusal(&other).await, Refusal::AlreadyUsed, "{other}");
+    }
+    let again = shop.admit(Version::V2, &named("pay_0123456789abcdef")).await;
+    assert!(matches!(again, Admission::Owed(_)), "{again:?}");
 }

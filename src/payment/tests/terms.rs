@@ -119,3 +119,49 @@ async fn an_authorization_that_was_used_is_known_by_every_reason_that_says_so() 
         assert!(crate::payment::settle::speaks_of_use(reason.as_str()), "{reason:?}");
     }
 }
+
+/// A payment with a name for its request.
+fn named(nonce: u8, id: &str) -> Value {
+    let mut message = v2(nonce);
+    message["extensions"] = json!({"payment-identifier": {"info": {"required": false, "id": id}}});
+    message
+}
+
+async fn assert_owed_to_its_name_alone(shop: &Shop, own: &Value, others: &[Value]) {
+    for other in others {
+        assert_eq!(shop.refusal(other).await, Refusal::AlreadyUsed, "{other}");
+    }
+    let owed = shop.admit(Version::V2, own).await;
+    assert!(matches!(owed, Admission::Owed(_)), "{owed:?}");
+}
+
+#[tokio::test]
+async fn what_is_owed_for_a_payment_that_came_with_an_identifier_is_not_given_without() {
+    let (id, other) = ("pay_0123456789abcdef", "pay_fedcba9876543210");
+    let shop = usual();
+    let others = [v2(1), named(1, other), named(1, "")];
+    // Its payer left before the answer was sent.
+    drop(shop.gate.settle(shop.permit(&named(1, id)).await).await.unwrap());
+    shop.until_at_rest().await;
+    assert_owed_to_its_name_alone(&shop, &named(1, id), &others).await;
+    shop.until_at_rest().await;
+
+    let mut dearer = terms();
+    dearer.amount = "20000".parse().unwrap();
+    let (table, route) = priced_route(dearer, SettleWhen::BeforeResponse);
+    let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
+    offers.observe(FacilitatorId(0), supported(&[Version::V2], &json!({})));
+    let gate = gate_of(
+        &offers,
+        vec![Arc::clone(&shop.facilitator) as _],
+        &shop.ledger,
+        crate::payment::Chains::default(),
+    );
+    let changed = Shop { gate, route, offers, ..shop };
+    assert_owed_to_its_name_alone(&changed, &named(1, id), &others).await;
+    // What came without is owed to whoever has the payment.
+    let shop = usual();
+    drop(shop.gate.settle(shop.permit(&v2(2)).await).await.unwrap());
+    shop.until_at_rest().await;
+    assert_owed_to_its_name_alone(&shop, &v2(2), &[]).await;
+}
