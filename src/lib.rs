@@ -40,8 +40,9 @@
 //!    |                        |                                | Paid: LiveOffer
 //!    |                        |                                |  no header -> Refused(PaymentRequired)
 //!    |                        |                                |  PaymentPayload::decode
-//!    |                        |                                |  LiveOffer::accepted_by -> terms
-//!    |                        |                                |  Scheme::inspect -> Authorization{PaymentId, …}
+//!    |                        |                                |  fit: terms of the offer it is for
+//!    |                        |                                |   Scheme::inspect -> Authorization{PaymentId, …}
+//!    |                        |                                |  or recall: what was quoted elsewhere, before
 //!    |                        |                                |  Ledger::claim        | Refused(AlreadyUsed), or
 //!    |                        |                                |                       | Owed: settled before
 //!    |                        |                                |  Facilitator::verify  | Refused(Invalid) / 503
@@ -84,6 +85,8 @@
 //! - **Durable before irreversible.** That settlement will be asked for is on disk before it is asked
 //!   for; that it succeeded is on disk before a byte of the answer leaves. A step of the ledger whose
 //!   answer was lost is told again, or undone, in the background (`payment/closing.rs`).
+//! - **A quote is known before it is made.** What a gateway quotes ([`policy::PriceList`]) is up in the
+//!   ledger first, so that others honour it for its validity (`payment/quotes`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //!
 //! # Where state lives
@@ -92,6 +95,7 @@
 //! |---|---|---|
 //! | routes, offers, prices | `Arc<RouteTable>` | read again |
 //! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
+//! | what was quoted, for its validity | notices of the `dyn Ledger`, by `payment/quotes` | read again when a payment fits nothing else |
 //! | payments | `dyn Ledger` | kept; what a dead gateway held is taken over, unresolved ones are driven on |
 //! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
 //! | one request | `proxy::context` | – |
