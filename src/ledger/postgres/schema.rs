@@ -9,7 +9,7 @@ const LOCK: i64 = 0x746f_6c6c_6761_7465;
 
 /// What each version changes; the first is version 1. Released ones are never edited. A gateway of the
 /// version before may still run when one is applied.
-const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &["
 CREATE TABLE tollgate_payments (
     id bytea PRIMARY KEY,
     attempt int8 NOT NULL,

@@ -2,6 +2,7 @@
 
 use futures_util::future::join_all;
 
+use super::super::schema::MIGRATIONS;
 use super::super::{PostgresAccounts, PostgresLedger};
 use super::server::{Postgres, run};
 use super::*;
@@ -18,7 +19,22 @@ async fn gateways_that_start_together_make_one_ledger() {
         assert_eq!(state(&ledgers[0], &numbered(number)).await, Some(PaymentState::Claimed));
     }
     // Nothing is done twice: a second table of this name would be an error, and so would a second row.
-    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = 1 FROM tollgate_schema); END'").await;
+    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = max(version) FROM tollgate_schema); END'").await;
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+    let url = Postgres::shared().database().await;
+    let table = "CREATE TABLE tollgate_schema (version int4 PRIMARY KEY, applied_at timestamptz NOT NULL); \
+                 INSERT INTO tollgate_schema VALUES (1, now())";
+    run(&url, table).await;
+    run(&url, MIGRATIONS[0]).await;
+    assert!(PostgresAccounts::open(&url).await.is_err(), "who reads changes nothing");
+    let ledger = PostgresLedger::open(&url).await.unwrap();
+    claimed(&ledger, &numbered(1)).await;
+    assert_eq!(ledger.notices(NOW).await, Ok(vec![]));
+    assert!(PostgresAccounts::open(&url).await.is_ok());
+    run(&url, "DO 'BEGIN ASSERT (SELECT count(*) = max(version) FROM tollgate_schema); END'").await;
 }
 
 #[tokio::test]
