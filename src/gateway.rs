@@ -118,12 +118,7 @@ impl Gateway {
             pledges: config.pledges.clone(),
             redelivery: config.redelivery,
         });
-        // A ledger that is away is said so, and tried again with every sign of life and every payment;
-        // what is free is served meanwhile.
-        if runtime.block_on(gate.recover()).is_ok() {
-            // Others honour what this gateway quotes from the first quote on.
-            let _ = runtime.block_on(gate.put_quotes_up());
-        }
+        runtime.block_on(take_up(&gate));
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         runtime.block_on(observe_all(&gate, &facilitators));
         let demo = runtime.block_on(start_demo(config))?;
@@ -279,6 +274,15 @@ fn chains(config: &Config) -> Result<Chains, StartError> {
         Ok((Arc::new(chain), settings.accept_used && remembers))
     };
     Ok(Chains::new(config.chains.iter().map(chain).collect::<Result<_, _>>()?))
+}
+
+/// Takes up what a gateway before left behind, and has others know what is quoted from now on. A ledger
+/// that is away is said so, and tried again with every sign of life and every payment; what is free is
+/// served meanwhile.
+async fn take_up(gate: &Gate) {
+    if gate.recover().await.is_ok() {
+        let _ = gate.put_quotes_up().await;
+    }
 }
 
 /// Asks every facilitator what it supports: those inside the process at once, the others in tasks

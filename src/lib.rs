@@ -40,8 +40,9 @@
 //!    |                        |                                | Paid: LiveOffer
 //!    |                        |                                |  no header -> Refused(PaymentRequired)
 //!    |                        |                                |  PaymentPayload::decode
-//!    |                        |                                |  LiveOffer::accepted_by -> terms
-//!    |                        |                                |  Scheme::inspect -> Authorization{PaymentId, …}
+//!    |                        |                                |  fit: terms of the offer it is for
+//!    |                        |                                |   Scheme::inspect -> Authorization{PaymentId, …}
+//!    |                        |                                |  or recall: what was quoted elsewhere, before
 //!    |                        |                                |  Ledger::claim        | Refused(AlreadyUsed), or
 //!    |                        |                                |                       | Owed: settled before
 //!    |                        |                                |  Facilitator::verify  | Refused(Invalid) / 503
@@ -86,6 +87,8 @@
 //!   cannot be asked to settle ([`facilitator::FacilitatorList`]), only one that was written down. A step
 //!   of the ledger whose answer was lost is told again, or undone, in the background
 //!   (`payment/closing.rs`).
+//! - **A quote is known before it is made.** What a gateway quotes ([`policy::PriceList`]) is up in the
+//!   ledger first, so that others honour it for its validity (`payment/quotes`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //! - **A ledger knows since when it has kept account.** What a payment made before bought is not known,
 //!   so it buys nothing more ([`ledger::Ledger::birth`], `payment/chains.rs`).
@@ -96,6 +99,7 @@
 //! |---|---|---|
 //! | routes, offers, prices | `Arc<RouteTable>` | read again |
 //! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
+//! | what was quoted, for its validity | notices of the `dyn Ledger`, by `payment/quotes` | read again when a payment fits nothing else |
 //! | payments | `dyn Ledger` | kept; what a dead gateway held is taken over, unresolved ones are driven on |
 //! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
 //! | one request | `proxy::context` | – |

@@ -98,8 +98,10 @@ impl Quotes {
     /// than before.
     pub(super) fn will_quote(&self, facilitator: FacilitatorId, rotating: Vec<Rotating>) -> bool {
         let mut advertised = self.advertised.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = advertised.insert(facilitator, rotating.clone()).unwrap_or_default();
-        rotating.iter().any(|value| !before.contains(value))
+        let before = advertised.get(&facilitator).map(Vec::as_slice).unwrap_or_default();
+        let is_more = rotating.iter().any(|value| !before.contains(value));
+        advertised.insert(facilitator, rotating);
+        is_more
     }
 
     /// Has what is not up yet put up soon.

@@ -14,7 +14,7 @@ use crate::x402::Network;
 
 /// Longest part of a price list, in bytes.
 const PART_BYTES_MAX: usize = 128 * 1024;
-/// Longest price list that is put up, in bytes. The largest configuration that is read stays below it.
+/// Longest price list that is put up, in bytes: some 300,000 routes.
 const LIST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// What a listed notice says.

@@ -8,8 +8,9 @@ use crate::payment::Permit;
 use crate::scheme::testing::payment_of;
 use crate::x402::AtomicAmount;
 
-/// Longer than any notice stays up behind the last gateway that quotes it.
-const OVER: Duration = Duration::from_secs(300 + 80);
+/// How long notices stay up after they were last left up, in seconds: as long as the longest quote is
+/// valid, and some more.
+const UP_SECONDS: u64 = 300 + 80;
 
 struct Ticking(tokio::time::Instant);
 
@@ -192,7 +193,7 @@ async fn a_quote_ends_with_its_validity_behind_the_last_gateway_that_made_it() {
     let keeping = tokio::spawn(old.gate.clone().keep_up(1_000_000));
     let new = fleet.gateway(&[("paid", "/a", Some(250))]).await;
     // As long as it runs, it quotes.
-    tokio::time::sleep(OVER * 5).await;
+    tokio::time::sleep(Duration::from_secs(UP_SECONDS * 5)).await;
     let gate = new.gate.0.as_ref();
     let heard = async || {
         gate_hears(&new).await;
@@ -200,7 +201,7 @@ async fn a_quote_ends_with_its_validity_behind_the_last_gateway_that_made_it() {
     };
     assert_eq!(heard().await, 1);
     keeping.abort();
-    tokio::time::sleep(OVER - Duration::from_secs(21)).await;
+    tokio::time::sleep(Duration::from_secs(UP_SECONDS - 21)).await;
     assert_eq!(heard().await, 1, "its last quote is still valid");
     // Nobody has to look again for it to end.
     tokio::time::sleep(Duration::from_secs(21)).await;
