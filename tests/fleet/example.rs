@@ -116,6 +116,11 @@ impl Example {
         std::fs::read_to_string(file).unwrap().trim().to_owned()
     }
 
+    /// What a gateway has written, over all its lives.
+    pub fn log(&self, gateway: u16) -> String {
+        std::fs::read_to_string(self.folder.join(format!("gateway-{gateway}.log"))).unwrap()
+    }
+
     /// URL of the ledger, as the script hands it to whoever wants to read it.
     pub fn ledger(&self) -> String {
         let text = std::fs::read_to_string(self.folder.join("ledger.env")).unwrap();

@@ -1,6 +1,6 @@
 //! Replicas: gateways on one configuration and one ledger.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -93,8 +93,19 @@ impl Fleet {
     /// What a gateway holds: the state of each payment, by its path.
     pub async fn held_by(&self, id: i64) -> HashMap<String, String> {
         let held = format!("SELECT resource, state FROM tollgate_payments WHERE owner = {id}");
-        let path = |url: String| url.trim_start_matches("https://shop.example").to_owned();
         self.rows(&held).await.iter().map(|row| (path(row.get(0)), row.get(1))).collect()
+    }
+
+    /// Paths of payments that are held as settled by gateways that have shown no sign of life for longer
+    /// than they should; waits until there is such a gateway.
+    pub async fn settled_by_the_silent(&self) -> HashSet<String> {
+        let silent = "SELECT id FROM tollgate_gateways WHERE seen < clock_timestamp() - interval '3500 ms'";
+        while self.rows(silent).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let held =
+            format!("SELECT resource FROM tollgate_payments WHERE state = 'settled' AND owner IN ({silent})");
+        self.rows(&held).await.iter().map(|row| path(row.get(0))).collect()
     }
 
     /// How many payments the ledger knows in each state.
@@ -151,6 +162,12 @@ impl Fleet {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// The path of a page's URL.
+fn path(url: &str) -> String {
+    let (_, rest) = url.split_once("://").unwrap();
+    rest.find('/').map_or_else(String::new, |start| rest[start..].to_owned())
 }
 
 /// Sends a request with a payment. The host is the site's, whichever replica it is for: it is part of
