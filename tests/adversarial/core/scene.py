@@ -1,19 +1,24 @@
 """What a try has to work with: the target, what gives its content away, who can pay, and who can tell what happened."""
 
+import base64
+import json
 import random
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
 from core import http1, http2, pay
-from core.attack import Need, Outcome, Try, held, leak
-from core.http1 import Headers
+from core.attack import Need, Outcome, Try, held, leak, refused_though_paid
+from core.http1 import Headers, Message
 from core.secret import Secret
 from core.target import Target, Way, upgrade_headers
 from core.wire import Connection, Door, Exchange, answered
 
 TRY_HEADER = b"X-Try"
 """Names the try in every request, so that whoever sees one can tell where it came from."""
+PAYMENT = b"PAYMENT-SIGNATURE"
+NO_MARK = b"try-000000-00000000"
+"""Stands where a mark is put later."""
 PATIENCE_SECONDS = 4.0
 
 
@@ -30,8 +35,11 @@ class OriginLog(Protocol):
 class Books(Protocol):
     """What a facilitator of the suite's own remembers."""
 
-    def settled(self, payer: str) -> int:
-        """Payments of a payer whose money has moved."""
+    def settled(self, payer: str, terms: pay.Json) -> int:
+        """How often a payer's money has moved as the terms say."""
+
+    def charged(self, payer: str) -> int:
+        """How often a payer's money has moved at all."""
 
     def verified(self, payer: str) -> int:
         """Times a payment of a payer was asked about."""
@@ -73,9 +81,9 @@ class Scene:
         }[need]
 
     def mark(self) -> bytes:
-        """A name for the requests of one try."""
+        """A name for the requests of one try; all have the length of `NO_MARK`."""
         self._marks += 1
-        return b"try-%d-%s" % (self._marks, self.random.randbytes(4).hex().encode())
+        return b"try-%06d-%s" % (self._marks, self.random.randbytes(4).hex().encode())
 
     def sampled(self, items: list, usual: int) -> list:
         """So many of the items as are usual, by scale; in their order."""
@@ -109,6 +117,27 @@ class Scene:
             return leak(f"without a payment, {sign}", exchanges)
         if self.origin and (times := self.origin.worked(mark)):
             return leak(f"without a payment, the origin was asked for the priced page ({times} times)", exchanges)
+        return held(exchanges)
+
+    def judge_paid(self, exchanges: list[Exchange], mark: bytes, payer: pay.Payer, *, good: bool = True) -> Outcome:
+        """What is to be said of requests with payments of one payer, who has no others.
+
+        Nothing may come back that was not settled for, and what was settled must come back. Where nobody can tell what was
+        settled, the server's receipts are believed, except for payments that are not `good`: these buy nothing anywhere.
+        """
+        assert self.offer
+        delivered = sum(self.secret.found([_alone(answer)]) is not None for answer in _all_answers(exchanges))
+        sign = self.secret.found(exchanges)
+        if self.books:
+            settled, charged = self.books.settled(payer.address, self.offer.terms), self.books.charged(payer.address)
+        else:
+            settled = charged = sum(_has_receipt(answer) for answer in _all_answers(exchanges)) if good else 0
+        if sign and max(delivered, 1) > settled:
+            return leak(f"delivered {max(delivered, 1)} times, settled {settled} times: {sign}", exchanges)
+        if self.origin and self.origin.worked(mark) and not (self.books and self.books.verified(payer.address)):
+            return leak("the origin was asked for the priced page before the payment was looked at", exchanges)
+        if charged > delivered:
+            return refused_though_paid(f"charged {charged} times, delivered {delivered} times", exchanges)
         return held(exchanges)
 
     async def ask(
@@ -155,15 +184,34 @@ class Scene:
         # A server that switches answers on stream 1 and waits for the client's preface (RFC 7540 §3.2).
         return data + http2.start() if way is Way.UPGRADE else data
 
-    async def buy(self, *, payment: bytes | None = None, header: bytes = b"PAYMENT-SIGNATURE", **ask: object) -> Exchange:
-        """Asks for the priced page with a payment; without one given, a new one of the payer."""
-        if payment is None:
-            payment = pay.encode(self.payment())
-        fields = [(header, payment), *ask.pop("headers", [])]
-        way = ask.pop("way", Way.HTTP11)
-        return await self.ask(way, ask.pop("path", self.target.path), headers=fields, **ask)
+    def new_payer(self) -> pay.Payer:
+        """An account for one try: one made up, where such accounts can pay; else the one with funds."""
+        assert self.payer
+        return pay.Payer.made_up(self.random) if self.any_payer else self.payer
 
-    def payment(self, **changes: object) -> pay.Json:
-        """A new payment for the priced page."""
+    async def buy(self, payment: pay.Json | None = None, *, way: Way = Way.HTTP11, **ask: object) -> Exchange:
+        """Asks for the priced page with a payment; without one given, with a new one of the payer."""
         assert self.payer and self.offer
-        return self.payer.payment(self.offer, self.random, **changes)
+        if payment is None:
+            payment = self.payer.payment(self.offer, self.random)
+        return await self.ask(way, self.target.path, headers=[(PAYMENT, pay.encode(payment))], **ask)
+
+
+def _all_answers(exchanges: list[Exchange]) -> list[Message]:
+    return [answer for exchange in exchanges for answer in exchange.answers()]
+
+
+def _alone(answer: Message) -> Exchange:
+    """An exchange with nothing but an answer's body."""
+    return Exchange(received=answer.body)
+
+
+def _has_receipt(answer: Message) -> bool:
+    """Whether an answer says that a payment was settled."""
+    for name in ("payment-response", "x-payment-response"):
+        try:
+            if json.loads(base64.b64decode(answer.header(name) or b"")).get("success") is True:
+                return True
+        except (ValueError, AttributeError):
+            continue
+    return False

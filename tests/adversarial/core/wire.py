@@ -99,6 +99,9 @@ class Connection:
         """Sends bytes; a server that has hung up is no error here, reading tells."""
         self.exchange.sent += data
         self.exchange.methods += methods
+        if self._writer.transport.is_closing():
+            self.exchange.note = self.exchange.note or "while sending: the connection was closed"
+            return
         try:
             self._writer.write(data)
             await asyncio.wait_for(self._writer.drain(), self.patience)

@@ -52,7 +52,9 @@ class Facilitator:
 
     balances: dict[str, int] = field(default_factory=dict)
     used: set[tuple[str, str]] = field(default_factory=set)
-    """Authorizations whose money has moved: payer and nonce."""
+    """Authorizations that cannot be used again: payer and nonce."""
+    moved: list[tuple[str, Json]] = field(default_factory=list)
+    """Every time that money has moved: the payer, and the terms that the server asked to have settled."""
     calls: list[Call] = field(default_factory=list)
     script: Script = field(default_factory=Script)
     """Where no payer is told apart."""
@@ -72,8 +74,11 @@ class Facilitator:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def settled(self, payer: str) -> int:
-        return sum(account == payer.lower() for account, _ in self.used)
+    def settled(self, payer: str, terms: Json) -> int:
+        return sum(account == payer.lower() and _are_same(terms, paid) for account, paid in self.moved)
+
+    def charged(self, payer: str) -> int:
+        return sum(account == payer.lower() for account, _ in self.moved)
 
     def verified(self, payer: str) -> int:
         return Counter(call.path for call in self.calls if call.payer == payer.lower())["/verify"]
@@ -128,6 +133,7 @@ class Facilitator:
         network = asked["paymentRequirements"]["network"]
         if reason is None:
             self.used.add((payer, nonce))
+            self.moved.append((payer, asked["paymentRequirements"]))
             self.balances[payer] = self.balance(payer) - _amount(asked["paymentRequirements"])
             transaction = "0x" + pay.keccak256(f"{payer}{nonce}".encode()).hex()
             answer = (200, {"success": True, "payer": payer, "transaction": transaction, "network": network})
@@ -167,6 +173,12 @@ class Facilitator:
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             return "invalid_payload"
         return None
+
+
+def _are_same(offered: Json, settled: Json) -> bool:
+    """Whether the money went where the offer says, in either generation of the protocol."""
+    places = all(offered[name].lower() == settled[name].lower() for name in ("payTo", "asset"))
+    return places and _amount(offered) == _amount(settled)
 
 
 def _amount(terms: Json) -> int:

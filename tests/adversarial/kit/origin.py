@@ -17,7 +17,7 @@ REQUESTS_MAX = 2000
 """Requests that one connection may bring; more is a loop."""
 OVERRIDES = (b"x_original_url", b"x_rewrite_url", b"x_original_uri", b"x_forwarded_uri", b"x_forwarded_path",
              b"x_replaced_path", b"x_envoy_original_path", b"x_request_uri", b"x_matched_path", b"x_invoke_path",
-             b"x_http_request_uri", b"x_url", b"x_path", b"request_uri", b"path_info")  # fmt: skip
+             b"x_http_destinationurl")  # fmt: skip
 """Headers that some servers read the target from, as CGI spells them."""
 
 
@@ -28,7 +28,7 @@ class Kind:
     name: str
     about: str
     reading: habits.Reading = habits.literal
-    attacked_with: str = "path"
+    fits: frozenset[str] = frozenset({"path"})
     """Which attacks are worth running against it."""
     framing: Framing = Framing()
     obeys_overrides: bool = False
@@ -37,7 +37,7 @@ class Kind:
 
 
 KINDS = [
-    Kind("plain", "takes paths as they stand; obeys headers that name another target", attacked_with="plain",
+    Kind("plain", "takes paths as they stand; obeys headers that name another target", fits=frozenset({"plain"}),
          obeys_overrides=True),
     Kind("any case", "disregards letter case", habits.any_case),
     Kind("decoding", "decodes before it routes, up to four times", habits.decoding),
@@ -47,12 +47,12 @@ KINDS = [
     Kind("Unicode", "brings text into a normal form", habits.unicode),
     Kind("everything", "has all habits of paths, in any order", habits.everything),
     Kind("chunks first", "reads loosely, Transfer-Encoding first; switches to h2c; merges trailers into headers",
-         attacked_with="framing", upgrades=True,
+         fits=frozenset({"framing"}), upgrades=True,
          framing=Framing(bare_line_feeds=True, loose_fields=True, any_chunked=True, loose_chunks=True,
-                         merges_trailers=True)),
-    Kind("length first", "reads loosely, Content-Length first", attacked_with="framing",
+                         merges_trailers=True), obeys_overrides=True),
+    Kind("length first", "reads loosely, Content-Length first", fits=frozenset({"framing"}),
          framing=Framing(bare_line_feeds=True, loose_fields=True, prefers_length=True, loose_chunks=True)),
-    Kind("no bodies", "does not expect requests to have a body", attacked_with="framing",
+    Kind("no bodies", "does not expect requests to have a body", fits=frozenset({"framing"}),
          framing=Framing(no_bodies=True)),
 ]  # fmt: skip
 

@@ -29,7 +29,7 @@ class Kit:
 
     def __init__(self, folder: Path, pages: Pages, facilitator: Facilitator):
         self.folder, self.pages, self.facilitator = folder, pages, facilitator
-        self.origins: list[tuple[str, str, int, Origin | None]] = []
+        self.origins: list[tuple[str, frozenset[str], int, Origin | None]] = []
         """Name, the attacks that fit, port, and the log where there is one."""
 
 
@@ -60,13 +60,13 @@ async def _start_origins(kit: Kit, given: Namespace, stack: AsyncExitStack, repo
     if not wanted or "nginx" in wanted:
         nginx = await Nginx.start(kit.folder, kit.pages)
         stack.push_async_callback(nginx.stop)
-        kit.origins.append(("nginx", "path", nginx.port, None))
+        kit.origins.append(("nginx", frozenset({"path", "framing"}), nginx.port, None))
         report.notes.append(f"nginx {nginx.version} is one of the origins.")
     for kind in KINDS:
         if not wanted or kind.name in wanted:
             origin = await Origin(kind, kit.pages).start()
             stack.push_async_callback(origin.stop)
-            kit.origins.append((kind.name, kind.attacked_with, origin.port, origin))
+            kit.origins.append((kind.name, kind.fits, origin.port, origin))
     if not kit.origins:
         raise Refused(f"no such origin; there are nginx, {', '.join(kind.name for kind in KINDS)}")
 
@@ -93,7 +93,7 @@ async def _attack_reference(
     kit: Kit, given: Namespace, attacks: list[Attack], bounds: Bounds, report: Report, stack: AsyncExitStack
 ) -> None:
     report.servers[reference.NAME] = reference.about()
-    for name, fits, port, log in [("its own routes", "path", None, None), *kit.origins]:
+    for name, fits, port, log in [("its own routes", frozenset({"plain", "path"}), None, None), *kit.origins]:
         server = await reference.Reference.start(kit.folder, name, port, kit.facilitator.url, kit.pages)
         stack.push_async_callback(server.stop)
         await _attack(kit, given, attacks, bounds, report, reference.NAME, name, fits, log, server.target)
@@ -102,10 +102,10 @@ async def _attack_reference(
 
 async def _attack(
     kit: Kit, given: Namespace, attacks: list[Attack], bounds: Bounds, report: Report,
-    server: str, origin: str, fits: str, log: Origin | None, aim: Target,
+    server: str, origin: str, fits: frozenset[str], log: Origin | None, aim: Target,
 ) -> None:  # fmt: skip
     for attack in attacks:
-        if fits not in attack.origins:
+        if not fits & attack.origins:
             continue
         # Every row has random choices of its own, so that --only repeats them.
         scene = await _scene(kit, given, f"{given.seed} {server} {origin} {attack.name}", log, aim)
