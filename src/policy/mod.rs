@@ -4,6 +4,7 @@ mod explain;
 mod glob;
 mod host;
 mod index;
+mod letters;
 mod matcher;
 mod offer;
 mod path;
