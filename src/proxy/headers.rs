@@ -79,7 +79,8 @@ fn is_unwanted(name: &str, decisive: &[String]) -> bool {
     let is_same = |known: &&str| is_same_variable(name, known);
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     if !is_plain {
-        let starts_own = name.get(..OWN_PREFIX.len()).is_some_and(|start| is_same_variable(start, OWN_PREFIX));
+        let starts_own =
+            name.get(..OWN_PREFIX.len()).is_some_and(|start| is_same_variable(start, OWN_PREFIX));
         if starts_own || FROM_CLIENTS.iter().chain(&FORWARDING).any(is_same) {
             return true;
         }
@@ -108,7 +109,9 @@ pub(super) fn forward(
         request.insert_header("X-Forwarded-For", all)?;
         request.insert_header("X-Real-IP", client.to_string())?;
         let earlier = joined(&request.headers, "forwarded");
-        let mut all = if earlier.is_empty() { earlier } else { earlier + ", " };
+        // Behind a quoted string without an end nobody could read what is added.
+        let mut all =
+            if earlier.is_empty() || !ends_unquoted(&earlier) { String::new() } else { earlier + ", " };
         // Writing to a String cannot fail.
         let _ = match client {
             IpAddr::V4(address) => write!(all, "for={address};proto={scheme}"),
@@ -123,6 +126,20 @@ pub(super) fn forward(
         request.remove_header("x-forwarded-host");
         Ok(())
     }
+}
+
+/// Whether every quoted string in a value has its end (RFC 9110 §5.6.4).
+fn ends_unquoted(value: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn joined(headers: &HeaderMap, name: &str) -> String {
@@ -294,6 +311,25 @@ mod tests {
         assert_eq!(read("x-forwarded-proto"), "http");
         assert_eq!(read("x-forwarded-host"), "example.com");
         assert_eq!(read("forwarded"), "for=192.0.2.7;proto=http");
+    }
+
+    #[test]
+    fn what_is_added_to_forwarded_cannot_be_taken_into_a_quoted_string() {
+        let own = "for=192.0.2.7;proto=http";
+        for (sent, kept) in [
+            ("for=\"10.0.0.1\"", true),
+            ("for=\"a\\\"b\"", true),
+            ("for=10.0.0.1, for=\"_x\"", true),
+            ("for=\"10.0.0.1", false),
+            ("for=\"10.0.0.1\", \"", false),
+            ("for=\"10.0.0.1\\\"", false),
+        ] {
+            let mut request = request(&[]);
+            request.append_header("Forwarded", sent).unwrap();
+            forward(&mut request, Some("192.0.2.7".parse().unwrap()), "http", None).unwrap();
+            let expected = if kept { format!("{sent}, {own}") } else { own.to_owned() };
+            assert_eq!(request.headers["forwarded"], expected, "{sent}");
+        }
     }
 
     #[test]

@@ -139,8 +139,8 @@ class _Lie:
         variable = _variable(self.name)
         values = seen.get(variable, [])
         if variable in LISTS:
-            last = _entries(b", ".join(values))[-1:] or [b""]
-            if last != (_entries(b", ".join(honest.get(variable, []))) or [b""])[-1:]:
+            entries = _entries if variable == b"forwarded" else _plain_entries
+            if entries(b", ".join(values))[-1] != entries(b", ".join(honest.get(variable, [])))[-1]:
                 return leak(f"the site reads {self.name!r} as {values!r}", [exchange])
         elif any(EVIL in value for value in values):
             return leak(f"the site reads {self.name!r} as {values!r}", [exchange])
@@ -170,6 +170,10 @@ def _by_variable(scene: Scene, mark: bytes) -> dict[bytes, list[bytes]] | None:
 
 def _variable(name: bytes) -> bytes:
     return re.sub(rb"[^a-z0-9]", b"_", name.lower())
+
+
+def _plain_entries(value: bytes) -> list[bytes]:
+    return [entry.strip() for entry in value.split(b",")]
 
 
 def _entries(value: bytes) -> list[bytes]:

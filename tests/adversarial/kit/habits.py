@@ -79,7 +79,8 @@ def unicode(target: bytes) -> list[bytes]:
 
 def everything(target: bytes) -> list[bytes]:
     """Has all habits at once, in any order: whatever some chain of servers could take for the page is the page."""
-    seen, fresh = {target}, [target]
+    fresh = [*literal(target), *url(target)]
+    seen = set(fresh)
     steps = (any_case, decoding, slashes, parameters, url, unicode, _resolving)
     for _ in range(3):
         found = {reading for path in fresh for step in steps for reading in step(path)} - seen
@@ -152,6 +153,8 @@ def _without_dots(text: str) -> str:
 
 
 def _best_fit(text: str) -> str:
-    """As Windows brings text into an 8-bit code: each letter becomes the plain one it looks like."""
+    """As Windows brings text into an 8-bit code, and as databases and systems for blogs compare it: without accents, and
+    each letter the plain one it looks like.
+    """
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     return plain.translate({0x2215: "/", 0x2044: "/", 0x29F8: "/", 0x2216: "\\", 0x2010: "-", 0x2011: "-", 0x2013: "-"})
