@@ -314,6 +314,7 @@ pub(super) const UPSTREAM_TABLE: Table = Table {
         key("read_timeout_ms", NUMBER, "milliseconds for each read"),
         key("write_timeout_ms", NUMBER, "milliseconds for each write"),
         key("idle_timeout_ms", NUMBER, "milliseconds an idle connection is kept"),
+        key("reuse_after_body", BOOL, "whether a connection is used again after a request with a body"),
     ],
 };
 

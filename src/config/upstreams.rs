@@ -108,6 +108,7 @@ fn with_defaults(name: String, address: UpstreamAddress, http: UpstreamHttp) -> 
         read_timeout: Duration::from_secs(60),
         write_timeout: Duration::from_secs(60),
         idle_timeout: Duration::from_secs(60),
+        reuse_after_body: false,
     }
 }
 
@@ -142,6 +143,7 @@ fn named(name: &str, table: &Section<'_>, own: &[SocketAddr]) -> Option<Upstream
             "use `ca_file` for a certificate of your own",
         );
     }
+    let reuse = table.get("reuse_after_body").and_then(|node| node.boolean());
     let deadline = |key: &str, default: Duration| match table.get(key) {
         None => default,
         Some(node) => node.number(DEADLINE_MS).map_or(default, Duration::from_millis),
@@ -152,6 +154,7 @@ fn named(name: &str, table: &Section<'_>, own: &[SocketAddr]) -> Option<Upstream
         read_timeout: deadline("read_timeout_ms", defaults.read_timeout),
         write_timeout: deadline("write_timeout_ms", defaults.write_timeout),
         idle_timeout: deadline("idle_timeout_ms", defaults.idle_timeout),
+        reuse_after_body: reuse.unwrap_or(defaults.reuse_after_body),
         ..defaults
     };
     Some(Upstream {

@@ -4,6 +4,7 @@ mod explain;
 mod glob;
 mod host;
 mod index;
+mod letters;
 mod listing;
 mod matcher;
 mod offer;

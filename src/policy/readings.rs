@@ -2,10 +2,11 @@
 //!
 //! Servers differ: some decode `%2F` into a separator, decode twice, merge `//`, cut `;parameters` off
 //! each segment, drop what Windows drops from the end of a file name, take the first segment after a
-//! leading `//` for a host, or take a decoded `?` or `#` for the end of the path (Apache's rewriting
-//! did, CVE-2024-38474). Each habit alone and all of them together give a reading, and the route
+//! leading `//` for a host, bring text into a normal form, or take a decoded `?` or `#` for the end of
+//! the path (Apache's rewriting did, CVE-2024-38474). Each habit alone and all of them together give a reading, and the route
 //! table asks about every one. Most paths have one reading only.
 
+use super::letters;
 use super::path::PathError;
 use super::text::{self, INNER_SLASH};
 
@@ -115,6 +116,10 @@ impl Explorer {
             if origin.splits && kept.slashes {
                 self.visit(&text::decode(bytes, b'/')?.bytes, Origin { level, ..origin })?;
             }
+        }
+        // A normal form is its own, so this ends.
+        if let Some(normal) = letters::normalised(bytes) {
+            self.visit(&normal, origin)?;
         }
         if origin.strips && bytes.contains(&b';') {
             self.visit(&without_parameters(bytes), Origin { strips: false, ..origin })?;
@@ -236,6 +241,7 @@ mod tests {
             assert_eq!(readings(path).len(), 1, "{path}");
         }
         assert_eq!(readings("/caf%C3%A9"), ["/café"]);
+        assert_eq!(readings("/%E8%BF%9B%E5%87%BB"), ["/进击"]);
         assert_eq!(readings("/A%25"), ["/A%"]);
     }
 
@@ -257,6 +263,10 @@ mod tests {
             ("/a/;x/b", vec!["/a/;x/b", "/a//b", "/a/b"]),
             ("/a%252Fb", vec!["/a%2Fb", "/a%2Fb", "/a/b"]),
             ("/a%3Fb/c", vec!["/a?b/c", "/a"]),
+            ("/cafe%CC%81", vec!["/cafe\u{301}", "/café"]),
+            ("/a%EF%BC%8Fb", vec!["/a／b", "/a/b"]),
+            ("/a%EF%BC%9F", vec!["/a？", "/a?", "/a"]),
+            ("/a%E2%88%95b%AD", vec!["/a∕b%AD", "/a/b-"]),
             ("/a%2523b%3Fc", vec!["/a%23b?c", "/a#b?c", "/a#b", "/a", "/a%23b"]),
         ] {
             assert_eq!(readings(path), expected, "{path}");

@@ -1,5 +1,6 @@
 //! The text of a path as it is compared: escapes decoded, letter case folded.
 
+use super::letters;
 use super::path::PathError;
 
 /// In a buffer of decoded bytes: a `/` that was escaped and does not separate segments. Control
@@ -120,7 +121,8 @@ fn stand_in(byte: u8) -> char {
     char::from_u32(STAND_IN + u32::from(byte)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-/// The text with letter case folded; `None` when it is folded already.
+/// The text with letter case and other differences folded that are none to some origin: accents, full
+/// and half width, characters without a shape. `None` when it is folded already.
 pub(super) fn fold(text: &str) -> Option<String> {
     if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return None;
@@ -129,10 +131,19 @@ pub(super) fn fold(text: &str) -> Option<String> {
         return Some(text.to_ascii_lowercase());
     }
     let mut folded = String::with_capacity(text.len());
+    let mut parts = String::new();
     for character in text.chars() {
-        fold_character(character, &mut folded);
+        match character {
+            'İ' => folded.push('i'),
+            _ if character.is_ascii() => fold_character(character, &mut folded),
+            _ => {
+                parts.clear();
+                letters::decompose(character, &mut parts);
+                parts.chars().for_each(|part| fold_character(part, &mut folded));
+            }
+        }
     }
-    Some(folded)
+    Some(letters::without_accents(&folded))
 }
 
 /// Folds so widely that no origin's idea of "the same letter" is finer: through lower, upper and
@@ -140,10 +151,6 @@ pub(super) fn fold(text: &str) -> Option<String> {
 fn fold_character(character: char, folded: &mut String) {
     if character.is_ascii() {
         folded.push(character.to_ascii_lowercase());
-        return;
-    }
-    if character == 'İ' {
-        folded.push('i');
         return;
     }
     // Capital letters of Latin-1, which lie 32 below the small ones, as in windows-1251.
@@ -179,9 +186,25 @@ mod tests {
 
     #[test]
     fn folding_knows_the_letters_that_only_some_tables_unite() {
-        for (odd, plain) in
-            [("K", "k"), ("ſ", "s"), ("ı", "i"), ("İ", "i"), ("ẞ", "ss"), ("ß", "ss"), ("ς", "σ")]
-        {
+        for (odd, plain) in [
+            ("K", "k"),
+            ("ſ", "s"),
+            ("ı", "i"),
+            ("İ", "i"),
+            ("ẞ", "ss"),
+            ("ß", "ss"),
+            ("ς", "σ"),
+            ("i\u{307}", "i"),
+            ("cafe\u{301}", "cafe"),
+            ("CAF\u{c9}", "cafe"),
+            ("Łødź", "lodz"),
+            ("हिन्दी", "हिन्दी"),
+            ("ＶＡＵＬＴ", "vault"),
+            ("va\u{200D}u\u{AD}lt", "vault"),
+            ("ﬁle", "file"),
+            ("a／b", "a／b"),
+            ("\u{212B}", "a"),
+        ] {
             assert_eq!(folded(odd), plain);
         }
         assert_eq!(folded(&from_bytes(b"caf\xC9")), from_bytes(b"caf\xE9"), "É and é of Latin-1");

@@ -20,6 +20,8 @@ pub(super) enum BadRequest {
     Connection,
     #[error("a CORS preflight with a body")]
     PreflightBody,
+    #[error("a WebSocket handshake with a body")]
+    HandshakeBody,
     #[error("more than one payment header")]
     TwoPayments,
     #[error("the payment header is larger than {0} bytes")]
@@ -35,6 +37,7 @@ impl BadRequest {
             | Self::Host
             | Self::Connection
             | Self::PreflightBody
+            | Self::HandshakeBody
             | Self::TwoPayments => 400,
         }
     }
@@ -86,6 +89,13 @@ pub(super) fn take_hop_by_hop_away(request: &mut RequestHeader) -> Result<(), Ba
         request.insert_header(header::CONNECTION, kept.join(", ")).map_err(|_| BadRequest::Connection)?;
     }
     Ok(())
+}
+
+/// Whether a request says that it has a body. What it wishes to switch to does not matter here, whereas
+/// for Pingora everything behind such a wish is one.
+pub(super) fn announces_body(request: &RequestHeader) -> bool {
+    let length = request.headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || request.headers.contains_key(header::TRANSFER_ENCODING)
 }
 
 /// The target of a request, canonical.

@@ -11,7 +11,7 @@ use crate::x402::header as x402;
 
 /// Headers a client may not send on: payments are the gateway's, and the others would make an
 /// origin see another path or method than the one that was decided on.
-const FROM_CLIENTS: [&str; 25] = [
+const FROM_CLIENTS: [&str; 28] = [
     x402::PAYMENT_SIGNATURE,
     x402::X_PAYMENT,
     x402::PAYMENT_REQUIRED,
@@ -26,6 +26,9 @@ const FROM_CLIENTS: [&str; 25] = [
     "x-forwarded-prefix",
     "x-forwarded-uri",
     "x-forwarded-path",
+    "x-replaced-path",
+    "x-request-uri",
+    "x-http-destinationurl",
     "x-forwarded-method",
     "x-forwarded-port",
     "x-original-method",
@@ -43,7 +46,7 @@ const FROM_CLIENTS: [&str; 25] = [
 const OWN_PREFIX: &str = "x-402-";
 
 /// Headers that name the client or the site, which the gateway writes itself; listed here because
-/// their spellings with `_` must not slip by.
+/// their other spellings must not slip by.
 const FORWARDING: [&str; 4] = ["x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded"];
 
 /// What an origin is told of a payment.
@@ -58,8 +61,9 @@ pub(super) struct PaidBy {
 }
 
 /// Removes what clients may not send on, in every spelling that an origin could read as it: CGI and
-/// its heirs turn `_` and `-` into the same letter. `decisive` are the headers that routes have
-/// conditions on; their other spellings were not looked at when the route was chosen.
+/// its heirs make the same variable of `-` and `_`, some of them of every character that is no letter
+/// or digit. `decisive` are the headers that routes have conditions on; their other spellings were not
+/// looked at when the route was chosen.
 pub(super) fn strip_request(request: &mut RequestHeader, decisive: &[String]) {
     let unwanted: Vec<HeaderName> =
         request.headers.keys().filter(|name| is_unwanted(name.as_str(), decisive)).cloned().collect();
@@ -72,14 +76,23 @@ fn is_unwanted(name: &str, decisive: &[String]) -> bool {
     if name.starts_with(OWN_PREFIX) || FROM_CLIENTS.contains(&name) {
         return true;
     }
-    if !name.contains('_') {
-        return false;
+    let is_same = |known: &&str| is_same_variable(name, known);
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if !is_plain {
+        let starts_own =
+            name.get(..OWN_PREFIX.len()).is_some_and(|start| is_same_variable(start, OWN_PREFIX));
+        if starts_own || FROM_CLIENTS.iter().chain(&FORWARDING).any(is_same) {
+            return true;
+        }
     }
-    let dashed = name.replace('_', "-");
-    dashed.starts_with(OWN_PREFIX)
-        || FROM_CLIENTS.contains(&dashed.as_str())
-        || FORWARDING.contains(&dashed.as_str())
-        || decisive.contains(&dashed)
+    let is_decisive = decisive.iter().any(|known| known == name);
+    !is_decisive && decisive.iter().any(|known| is_same_variable(name, known))
+}
+
+/// Whether two names of headers, in lower case, can become the same variable.
+fn is_same_variable(one: &str, other: &str) -> bool {
+    let letter = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
+    one.len() == other.len() && one.bytes().map(letter).eq(other.bytes().map(letter))
 }
 
 /// Writes what the origin is told of the client, as nginx operators expect: `X-Forwarded-For` and
@@ -96,7 +109,9 @@ pub(super) fn forward(
         request.insert_header("X-Forwarded-For", all)?;
         request.insert_header("X-Real-IP", client.to_string())?;
         let earlier = joined(&request.headers, "forwarded");
-        let mut all = if earlier.is_empty() { earlier } else { earlier + ", " };
+        // Behind a quoted string without an end nobody could read what is added.
+        let mut all =
+            if earlier.is_empty() || !ends_unquoted(&earlier) { String::new() } else { earlier + ", " };
         // Writing to a String cannot fail.
         let _ = match client {
             IpAddr::V4(address) => write!(all, "for={address};proto={scheme}"),
@@ -111,6 +126,20 @@ pub(super) fn forward(
         request.remove_header("x-forwarded-host");
         Ok(())
     }
+}
+
+/// Whether every quoted string in a value has its end (RFC 9110 §5.6.4).
+fn ends_unquoted(value: &str) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 fn joined(headers: &HeaderMap, name: &str) -> String {
@@ -239,11 +268,36 @@ mod tests {
             ("Cookie", "kept=1"),
             ("X_Custom", "kept"),
             ("X_Tier", "bulk"),
+            ("X.402.Payer", "0xevil"),
+            ("X!402~Amount", "1"),
+            ("x.payment", "d"),
+            ("X|Original|URL", "/admin"),
+            ("X.Forwarded.For", "1.2.3.4"),
+            ("X.Tier", "bulk"),
+            ("X-Replaced-Path", "/admin"),
+            ("X-40", "kept"),
+            ("X.40", "kept"),
         ]);
         strip_request(&mut request, &["x-tier".to_owned()]);
         let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
-        assert_eq!(names, ["authorization", "cookie", "x_custom"]);
+        assert_eq!(names, ["authorization", "cookie", "x-40", "x.40", "x_custom"]);
+    }
+
+    #[test]
+    fn of_a_header_that_routes_look_at_only_the_spelling_they_look_at_is_kept() {
+        let decisive = ["x-tier".to_owned(), "x_plan".to_owned()];
+        for (name, unwanted) in [
+            ("x-tier", false),
+            ("x_tier", true),
+            ("x~tier", true),
+            ("x_plan", false),
+            ("x-plan", true),
+            ("x.plan", true),
+            ("xplan", false),
+        ] {
+            assert_eq!(is_unwanted(name, &decisive), unwanted, "{name}");
+        }
     }
 
     #[test]
@@ -257,6 +311,25 @@ mod tests {
         assert_eq!(read("x-forwarded-proto"), "http");
         assert_eq!(read("x-forwarded-host"), "example.com");
         assert_eq!(read("forwarded"), "for=192.0.2.7;proto=http");
+    }
+
+    #[test]
+    fn what_is_added_to_forwarded_cannot_be_taken_into_a_quoted_string() {
+        let own = "for=192.0.2.7;proto=http";
+        for (sent, kept) in [
+            ("for=\"10.0.0.1\"", true),
+            ("for=\"a\\\"b\"", true),
+            ("for=10.0.0.1, for=\"_x\"", true),
+            ("for=\"10.0.0.1", false),
+            ("for=\"10.0.0.1\", \"", false),
+            ("for=\"10.0.0.1\\\"", false),
+        ] {
+            let mut request = request(&[]);
+            request.append_header("Forwarded", sent).unwrap();
+            forward(&mut request, Some("192.0.2.7".parse().unwrap()), "http", None).unwrap();
+            let expected = if kept { format!("{sent}, {own}") } else { own.to_owned() };
+            assert_eq!(request.headers["forwarded"], expected, "{sent}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::admission::{announced_method, complete_preflight, is_success};
 use super::context::{Payment, Plan, RequestContext, Settled};
-use super::facts::{BadRequest, Target, take_hop_by_hop_away};
+use super::facts::{self, BadRequest, Target, take_hop_by_hop_away};
 use super::headers::{self, PaidBy};
 use super::respond::{DRAIN_TIMEOUT, EXPOSED};
 use super::{Paywall, access, arrival};
@@ -66,6 +66,9 @@ impl ProxyHttp for Paywall {
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
         if let Err(bad) = take_hop_by_hop_away(session.req_header_mut()) {
             return self.answer_bad(session, ctx, &bad).await;
+        }
+        if wants_websocket(session.req_header()) && facts::announces_body(session.req_header()) {
+            return self.answer_bad(session, ctx, &BadRequest::HandshakeBody).await;
         }
         let target = match Target::read(session.req_header()) {
             Ok(target) => target,
@@ -128,8 +131,17 @@ impl ProxyHttp for Paywall {
             self.public_scheme
         };
         headers::forward(request, client, scheme, plan.target.host_header.as_ref())?;
-        let host = self.upstream(plan).host_for(plan.target.host_header.as_ref());
+        let upstream = self.upstream(plan);
+        let host = upstream.host_for(plan.target.host_header.as_ref());
         request.insert_header(header::HOST, host.clone())?;
+        // A site that answers without reading a body would take it for the connection's next request.
+        let is_last = !upstream.reuse_after_body && request.version != http::Version::HTTP_2;
+        if is_last
+            && !request.headers.contains_key(header::UPGRADE)
+            && !session.as_downstream_mut().is_body_empty()
+        {
+            request.insert_header(header::CONNECTION, "close")?;
+        }
         headers::describe(request, &plan.route_header, paid_by(&ctx.payment).as_ref())
     }
 

@@ -104,6 +104,8 @@ pub struct Upstream {
     pub write_timeout: Duration,
     /// How long an idle connection is kept.
     pub idle_timeout: Duration,
+    /// Whether a connection of HTTP/1 is used again after a request with a body.
+    pub reuse_after_body: bool,
 }
 
 /// Limits on clients; each has a sound default.

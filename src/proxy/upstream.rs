@@ -35,6 +35,8 @@ pub(super) struct Peers {
     /// The `Host` to send; `None`: the client's.
     host: Option<HeaderValue>,
     own_host: HeaderValue,
+    /// Whether connections of HTTP/1 are used again after a request with a body.
+    pub(super) reuse_after_body: bool,
     next: AtomicUsize,
 }
 
@@ -96,8 +98,9 @@ impl Peers {
             HostPolicy::Upstream => Some(own_host.clone()),
             HostPolicy::Fixed(host) => Some(header(host)?),
         };
+        let reuse_after_body = upstream.reuse_after_body;
         let next = AtomicUsize::new(0);
-        Ok(Self { name: upstream.name.clone(), template, kind, host, own_host, next })
+        Ok(Self { name: upstream.name.clone(), template, kind, host, own_host, reuse_after_body, next })
     }
 
     /// The `Host` to send for a client's. Clients of HTTP/1.0 may send none; the upstream's own

@@ -197,6 +197,8 @@ const FORGED: &[(&str, &str)] = &[
     ("X-402-Amount", "1000000"),
     ("x-402-transaction", "0xevil"),
     ("X_402_Payer", "0xevil"),
+    ("X.402.Payer", "0xevil"),
+    ("X!402~Transaction", "0xevil"),
     ("X-402-Anything", "0xevil"),
     ("PAYMENT-REQUIRED", "0xevil"),
     ("PAYMENT-RESPONSE", "0xevil"),
@@ -210,6 +212,9 @@ const FORGED: &[(&str, &str)] = &[
     ("X-Original-URL", "/0xevil"),
     ("X-Rewrite-URL", "/0xevil"),
     ("X_Original_URL", "/0xevil"),
+    ("X.Original.URL", "/0xevil"),
+    ("X|Rewrite|URL", "/0xevil"),
+    ("X-Replaced-Path", "/0xevil"),
     ("X-Forwarded-Prefix", "/0xevil"),
 ];
 

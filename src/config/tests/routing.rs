@@ -161,7 +161,8 @@ fn tcp(host: &str, port: u16, tls: bool) -> UpstreamAddress {
 #[test]
 fn a_named_upstream_has_everything_that_can_be_said_of_one() {
     let text = "upstream = \"api\"\n[upstreams.api]\nurl = \"https://10.0.0.5\"\nhttp = \"2\"\nhost = \"Site.example:80\"\n\
-        sni = \"site.example\"\nconnect_timeout_ms = 1\nread_timeout_ms = 2\nwrite_timeout_ms = 3\nidle_timeout_ms = 4\n";
+        sni = \"site.example\"\nconnect_timeout_ms = 1\nread_timeout_ms = 2\nwrite_timeout_ms = 3\nidle_timeout_ms = 4\n\
+        reuse_after_body = true\n";
     let config = clean(text);
     let api = &config.upstreams[0];
     assert_eq!(
@@ -171,6 +172,8 @@ fn a_named_upstream_has_everything_that_can_be_said_of_one() {
     assert_eq!(api.host, HostPolicy::Fixed("site.example:80".into()));
     let timeouts = [api.connect_timeout, api.read_timeout, api.write_timeout, api.idle_timeout];
     assert_eq!(timeouts.map(|timeout| timeout.as_millis()), [1, 2, 3, 4]);
+    assert!(api.reuse_after_body);
+    assert!(!clean("upstream = \"http://site\"\n").upstreams[0].reuse_after_body);
 }
 
 #[test]

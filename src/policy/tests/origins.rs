@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use proptest::prelude::*;
+use unicode_normalization::UnicodeNormalization as _;
 
 use super::*;
 
@@ -19,6 +20,8 @@ struct Origin {
     parses_url: bool,
     /// Whether a `?` or `#` that it decodes ends the path.
     ends_late: bool,
+    /// Whether it decomposes text and drops accents, and takes a slash that appears so for one.
+    normalises: bool,
 }
 
 impl Origin {
@@ -27,10 +30,10 @@ impl Origin {
         for decodes in 1..=3 {
             for splits in 0..=decodes {
                 for strips in (0..=decodes).map(Some).chain([None]) {
-                    for (parses_url, ends_late) in
-                        [(false, false), (true, false), (false, true), (true, true)]
-                    {
-                        all.push(Self { decodes, splits, strips, parses_url, ends_late });
+                    for number in 0..8 {
+                        let (parses_url, ends_late, normalises) =
+                            (number & 1 > 0, number & 2 > 0, number & 4 > 0);
+                        all.push(Self { decodes, splits, strips, parses_url, ends_late, normalises });
                     }
                 }
             }
@@ -50,6 +53,9 @@ impl Origin {
         self.strip(0, &mut segments);
         for level in 1..=self.decodes {
             segments = segments.iter().map(|segment| decoded(segment)).collect();
+            if self.normalises {
+                segments = segments.iter().flat_map(|segment| normal(segment)).collect();
+            }
             let end = |segment: &[u8]| segment.iter().position(|byte| matches!(byte, b'?' | b'#'));
             let last = segments.iter().position(|segment| end(segment).is_some());
             if let (true, Some(last)) = (self.ends_late, last) {
@@ -91,6 +97,13 @@ impl Origin {
     }
 }
 
+/// The segments that a normal form makes of one.
+fn normal(segment: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(segment);
+    let plain: String = text.nfkd().filter(|letter| !('\u{300}'..'\u{370}').contains(letter)).collect();
+    plain.split(['/', '\\', '\u{2044}', '\u{2215}']).map(|segment| segment.as_bytes().to_vec()).collect()
+}
+
 fn decoded(bytes: &[u8]) -> Vec<u8> {
     match bytes {
         [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
@@ -109,45 +122,82 @@ pub(super) fn serving_the_article(path: &RoutePath) -> Vec<impl std::fmt::Debug 
     Origin::all().into_iter().filter(|origin| origin.reads(path.as_str()) == ["articles", "secret"]).collect()
 }
 
+/// What attackers put before the article, between its segments, and behind it.
+const PREFIXES: &[&str] = &[
+    "", "", "", "/x/..", "//h", "///h", "/%2Fh", "//h%2Fx", "//h;x", "/;x", "/%20", "/.", "/%2e", "/%3Bx",
+    "/%253Bx",
+];
+const SLASHES: &[&str] = &[
+    "/",
+    "/",
+    "/",
+    "/",
+    "//",
+    "%2F",
+    "%2f",
+    "%252F",
+    "%25252F",
+    "/./",
+    "/x/../",
+    "/;x/",
+    "/%20/",
+    "\\",
+    "%5C",
+    "/%2e/",
+    ";x/",
+    ";%2F/",
+    ";x%2F",
+    "%3B/",
+    "%253B%2F/",
+    "./",
+    "%20/",
+    "::$DATA/",
+    "\u{FF0F}",
+    "%EF%BC%8F",
+    "%25EF%25BC%258F",
+    "\u{2215}",
+    "\u{FF3C}",
+    ":$I30:$INDEX_ALLOCATION/",
+];
+const SUFFIXES: &[&str] = &[
+    "",
+    "",
+    "",
+    "/",
+    "//",
+    ".",
+    "%20",
+    "%2520",
+    ";x",
+    "%3Bx",
+    "%253Bx",
+    ";%2Fx",
+    "::$DATA",
+    "%2F",
+    "%252F",
+    "/.",
+    "/x/..",
+    "%00",
+    "%0A",
+    ";/",
+    "/;x",
+    "x",
+    "%3F",
+    "%3Fx",
+    "%253fx/y",
+    "%23x",
+    "\u{FF0E}",
+    "\u{FF1B}x",
+    "\u{301}",
+    "\u{A0}",
+    "\u{FF1F}x",
+];
+
 /// Spellings of the article, most of them strange, made of what attackers combine.
 fn spelling() -> impl Strategy<Value = String> {
-    let prefix = prop::sample::select(vec![
-        "", "", "", "/x/..", "//h", "///h", "/%2Fh", "//h%2Fx", "//h;x", "/;x", "/%20", "/.", "/%2e",
-        "/%3Bx", "/%253Bx",
-    ]);
-    let slash = || {
-        prop::sample::select(vec![
-            "/",
-            "/",
-            "/",
-            "/",
-            "//",
-            "%2F",
-            "%2f",
-            "%252F",
-            "%25252F",
-            "/./",
-            "/x/../",
-            "/;x/",
-            "/%20/",
-            "\\",
-            "%5C",
-            "/%2e/",
-            ";x/",
-            ";%2F/",
-            ";x%2F",
-            "%3B/",
-            "%253B%2F/",
-            "./",
-            "%20/",
-            "::$DATA/",
-            ":$I30:$INDEX_ALLOCATION/",
-        ])
-    };
-    let suffix = prop::sample::select(vec![
-        "", "", "", "/", "//", ".", "%20", "%2520", ";x", "%3Bx", "%253Bx", ";%2Fx", "::$DATA", "%2F",
-        "%252F", "/.", "/x/..", "%00", "%0A", ";/", "/;x", "x", "%3F", "%3Fx", "%253fx/y", "%23x",
-    ]);
+    let prefix = prop::sample::select(PREFIXES);
+    let slash = || prop::sample::select(SLASHES);
+    let suffix = prop::sample::select(SUFFIXES);
     let letter = |letter: char| {
         let code = u32::from(letter);
         let upper = letter.to_ascii_uppercase();
@@ -158,6 +208,8 @@ fn spelling() -> impl Strategy<Value = String> {
             1 => Just(format!("%25{code:02X}")),
             1 => Just(format!("%2525{code:02X}")),
             1 => Just(format!("%{:02X}", u32::from(upper))),
+            1 => Just(format!("{letter}\u{301}")),
+            1 => Just(char::from_u32(code + 0xFEE0).unwrap().to_string()),
             1 => Just(if letter == 's' { "ſ".to_owned() } else { letter.to_string() }),
             1 => Just(if letter == 'i' { "%C4%B1".to_owned() } else { letter.to_string() }),
         ]

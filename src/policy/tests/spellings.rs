@@ -18,6 +18,20 @@ const PRICED: &[&str] = &[
     "/art%C4%B1cles/secret",
     "/art\u{130}cles/secret",
     "/ART%c4%b0CLES/SECRET",
+    "/arti\u{307}cles/secret",
+    // Other encodings of the same letters.
+    "/\u{FF41}rticles/secret",
+    "/articles/%EF%BD%93ecret",
+    "/articles/\u{FF33}ecret",
+    "/articles/se\u{217D}ret",
+    // Accents, which databases leave out of account.
+    "/articles/s\u{E9}cret",
+    "/articles/se%CC%81cret",
+    "/artic\u{142}es/SECR\u{CA}T",
+    // Characters without a shape.
+    "/art\u{200D}icles/secret",
+    "/articles/%E2%80%8Bsecret",
+    "/articles/secret\u{FEFF}",
     // Trailing slash.
     "/articles/secret/",
     "/ARTICLES/secret/",
@@ -91,6 +105,20 @@ const REFUSED: &[&str] = &[
     "/articles%25252Fsecret",
     "/articles%25%32%46secret",
     "/articles%2%66secret",
+    // Slashes of other alphabets.
+    "/articles\u{FF0F}secret",
+    "/articles%EF%BC%8Fsecret",
+    "/articles\u{2215}secret",
+    "/articles\u{2044}SECRET",
+    "/articles%25EF%25BC%258Fsecret",
+    "\u{2F}\u{FF0F}host/articles/secret",
+    "/articles\u{FF3C}secret",
+    "/articles/secret\u{FF1B}x",
+    "/articles/secret%EF%BC%9Fx",
+    "/articles/secret\u{FF0E}",
+    "/articles/secret\u{A0}",
+    "/x/\u{FF0E}\u{FF0E}/articles/secret",
+    "/x/\u{2025}/articles/secret",
     // Backslashes.
     "\\articles\\secret",
     "/articles\\secret",
@@ -257,18 +285,10 @@ const FREE: &[&str] = &[
     "/articles/%20secret",
     "/articles/se%20cret",
     "/articles/%C3%9Fecret",
-    // Only a list of look-alikes maps these to ASCII, and no listed habit has one.
-    "/articles/\u{FF53}ecret",
-    "/articles\u{FF0F}secret",
-    "/articles%EF%BC%8Fsecret",
-    "/articles\u{2044}secret",
-    "/articles\u{2215}secret",
-    "/x/\u{FF0E}\u{FF0E}/articles/secret",
-    "/articles/secret\u{FF0E}",
+    // Look-alikes that no normal form and no code page takes for the same.
     "/articles/secret\u{3002}",
     "/articles/\u{455}ecret",
-    "/articles/secret\u{200B}",
-    "/articles/secret\u{A0}",
+    "/articles\u{2571}secret",
     "/articles/secret%A0",
     // Strange, and harmless.
     "/articles;secret",

@@ -1,0 +1,83 @@
+"""Attacks on one server that is running already."""
+
+import random
+
+from core import pay, runner, secret, target
+from core.arguments import argparse
+from core.attack import Attack
+from core.report import Report
+from core.runner import Bounds
+from core.scene import Scene
+from core.secret import Secret
+from core.target import Way
+from core.wire import Exchange
+
+
+async def attack(given: argparse.Namespace, attacks: list[Attack]) -> Report:
+    """Runs the attacks against the server of the command line."""
+    source = random.Random(given.seed)
+    aim = target.from_urls(given.url, given.free_url, owned=given.owned)
+    await aim.probe()
+    scene = Scene(aim, Secret(), source, given.tries)
+    scene.payer = pay.Payer.from_file(given.key_file) if given.key_file else pay.Payer.made_up(source)
+    scene.any_payer = not given.key_file
+    await _get_to_know(scene, given.marker)
+    report = Report(given.seed, {aim.name: "; ".join(_described(scene))})
+    bounds = Bounds(given.rate, given.seconds)
+    for each in attacks:
+        report.rows.append(await runner.run(each, scene, bounds, aim.name, "its own site"))
+    report.notes += scene.notes
+    return report
+
+
+async def _get_to_know(scene: Scene, marker: str | None) -> None:
+    """Asks for the page unpaid, then with a payment, and looks for a page that is free."""
+    unpaid = [await scene.ask(Way.HTTP11, scene.target.path)]
+    answers = unpaid[0].answers()
+    if not answers:
+        raise target.Refused(f"{scene.target.name} gives no answer")
+    try:
+        scene.offer = pay.read_offer(answers[0])
+    except pay.Unpayable as why:
+        if answers[0].status != 402:
+            raise target.Refused(f"the page is not priced: {why}") from why
+        scene.notes.append(f"The page was not bought: {why}. Rows that need a payment do not apply.")
+    if scene.offer:
+        await _buy_once(scene, unpaid)
+    if marker:
+        if marker.encode().lower() in unpaid[0].received.lower():
+            raise target.Refused("the text of --marker stands in the unpaid answer, too")
+        scene.secret.texts.insert(0, marker.encode())
+    if not scene.secret:
+        raise target.Refused("nothing is known that stands in the priced page alone: give --marker or a key with funds")
+    if scene.target.free_path is None:
+        await _find_free_page(scene)
+
+
+async def _buy_once(scene: Scene, unpaid: list[Exchange]) -> None:
+    bought = await scene.buy(patience=60)
+    answers = bought.answers()
+    if answers and answers[0].status == 200:
+        scene.funded = True
+        scene.secret = secret.learn(answers[0], unpaid)
+    else:
+        scene.any_payer = False
+        status = answers[0].status if answers else "no answer"
+        scene.notes.append(f"A payment was answered with {status}: rows that need one do not apply.")
+
+
+async def _find_free_page(scene: Scene) -> None:
+    answer = (await scene.ask(Way.HTTP11, b"/")).answers()
+    if answer and answer[0].status < 400 and answer[0].status != 402:
+        scene.target.free_path = b"/"
+
+
+def _described(scene: Scene) -> list[str]:
+    aim = scene.target
+    spoken = ["HTTP/1.1"] + ["h2"] * bool(aim.h2) + ["h2c"] * bool(aim.h2c)
+    return [
+        f"{aim.path.decode()} at {', '.join(map(str, aim.doors))}",
+        "speaks " + ", ".join(spoken),
+        "bought once" if scene.funded else "not bought",
+        f"{len(scene.secret.texts)} signs of its content",
+    ]
