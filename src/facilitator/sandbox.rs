@@ -263,9 +263,7 @@ mod tests {
         );
         assert!(matches!(sandbox.settle(&request(2)).await, SettleOutcome::Settled(_)));
         // The same authorization for something else is none that was settled.
-        let mut books = sandbox.books();
-        books.used.values_mut().for_each(|used| used.amount += U256::ONE);
-        drop(books);
+        sandbox.books().used.values_mut().for_each(|used| used.amount += U256::ONE);
         assert!(matches!(sandbox.settle(&request(1)).await, SettleOutcome::Declined(_)));
     }
 
