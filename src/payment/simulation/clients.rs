@@ -8,7 +8,7 @@ use alloy_primitives::B256;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::world::{REDELIVERY, Running, World};
+use super::world::{Life, REDELIVERY, Running, World};
 use crate::ledger::DeliveryEnd;
 use crate::payment::tests::ask;
 use crate::payment::{Admission, Owed, PaymentHeader, Permit, Receipt, Refusal};
@@ -21,6 +21,8 @@ use crate::x402::{Reason, Version, header};
 const PAYMENTS: u8 = 12;
 /// How long an honest client goes on asking.
 const PATIENCE: Duration = Duration::from_secs(1_200);
+/// How long it takes at most to note that an answer was complete.
+const NOTED_WITHIN: Duration = Duration::from_secs(60);
 
 pub(super) fn start(world: &Arc<World>) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -45,6 +47,8 @@ struct Client {
     not_begun: u32,
     /// The gateway of a complete answer was killed before it can have noted it.
     may_repeat: bool,
+    /// The gateway that notes a complete answer.
+    noting: Option<Arc<Life>>,
 }
 
 /// What came of one request.
@@ -77,6 +81,7 @@ impl Client {
             begun: 0,
             not_begun: 0,
             may_repeat: false,
+            noting: None,
         }
     }
 
@@ -139,7 +144,13 @@ impl Client {
         let running = world.gateway();
         let patience = if world.fails(15) { world.below(3_000) } else { 100_000 };
         let request = self.request(&running);
-        tokio::time::timeout(Duration::from_millis(patience), request).await.unwrap_or(Came::Nothing)
+        let came = tokio::time::timeout(Duration::from_millis(patience), request).await;
+        // What is noted of a complete answer takes a moment, in which its gateway may be killed.
+        if let Some(life) = self.noting.take() {
+            tokio::time::sleep(NOTED_WITHIN).await;
+            self.may_repeat |= life.is_over();
+        }
+        came.unwrap_or(Came::Nothing)
     }
 
     async fn request(&mut self, running: &Running) -> Came {
@@ -206,11 +217,7 @@ impl Client {
         receipt.delivery.end(DeliveryEnd::Complete);
         self.complete += 1;
         world.count(|totals| totals.complete += 1);
-        // What is noted of it takes a moment, in which its gateway may be killed.
-        let life = Arc::clone(&running.life);
-        let noted = tokio::time::Duration::from_secs(60);
-        tokio::time::sleep(noted).await;
-        self.may_repeat |= life.is_over();
+        self.noting = Some(Arc::clone(&running.life));
         Came::Complete
     }
 

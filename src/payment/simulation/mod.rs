@@ -17,7 +17,7 @@ use self::world::World;
 use crate::ledger::{Accounts as _, Filter, PaymentState};
 
 /// Runs in the usual test.
-const RUNS: u64 = 1_000;
+const RUNS: u64 = 3_000;
 /// When everything that goes wrong stops going wrong.
 const HEALED_AFTER: Duration = Duration::from_secs(90);
 /// When everything must have come to an end.
@@ -35,6 +35,29 @@ fn whatever_fails_nothing_is_delivered_unpaid_or_twice_and_nothing_stays_unresol
         Some(seed) => seed..seed + 1,
         None => 0..number("TOLLGATE_SIMULATION_RUNS").unwrap_or(RUNS),
     };
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let totals = std::thread::scope(|scope| {
+        let part = |first| {
+            scope.spawn({
+                let seeds = seeds.clone();
+                move || run_all(seeds.skip(first).step_by(threads))
+            })
+        };
+        let running: Vec<_> = (0..threads).map(part).collect();
+        let mut totals = world::Totals::default();
+        for part in running {
+            totals.add(&part.join().unwrap());
+        }
+        totals
+    });
+    println!("{totals:?}");
+    // A simulation in which nothing happens would prove nothing.
+    if number("TOLLGATE_SIMULATION_SEED").is_none() {
+        totals.assert_that_everything_happened();
+    }
+}
+
+fn run_all(seeds: impl Iterator<Item = u64>) -> world::Totals {
     let mut totals = world::Totals::default();
     for seed in seeds {
         let runtime =
@@ -47,11 +70,7 @@ fn whatever_fails_nothing_is_delivered_unpaid_or_twice_and_nothing_stays_unresol
         );
         totals.add(&counted);
     }
-    println!("{totals:?}");
-    // A simulation in which nothing happens would prove nothing.
-    if number("TOLLGATE_SIMULATION_SEED").is_none() {
-        totals.assert_that_everything_happened();
-    }
+    totals
 }
 
 async fn run(seed: u64) -> (Vec<String>, world::Totals) {
