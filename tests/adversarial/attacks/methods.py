@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from core.attack import Attack, Try
 from core.http1 import Headers
 from core.scene import Scene
-from core.target import WAYS, Way
+from core.target import WAYS
 
-KNOWN = """HEAD OPTIONS POST PUT PATCH DELETE TRACE TRACK CONNECT PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT
-QUERY ACL BIND REBIND UNBIND CHECKIN CHECKOUT LABEL MERGE MKACTIVITY MKCALENDAR ORDERPATCH UPDATE VERSION-CONTROL LINK UNLINK
-PURGE BAN REFRESH NOTIFY SUBSCRIBE UNSUBSCRIBE SOURCE DEBUG VIEW PRI INVOKE ARBITRARY""".split()
+KNOWN = ["HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE", "TRACK", "CONNECT", "PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "SEARCH", "REPORT", "QUERY", "ACL", "BIND", "REBIND", "UNBIND", "CHECKIN", "CHECKOUT", "LABEL", "MERGE", "MKACTIVITY", "MKCALENDAR", "ORDERPATCH", "UPDATE", "VERSION-CONTROL", "LINK", "UNLINK", "PURGE", "BAN", "REFRESH", "NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "SOURCE", "DEBUG", "VIEW", "PRI", "INVOKE", "ARBITRARY"]
 ODD = [b"get", b"Get", b"gET", b"GETS", b"XGET", b"GET,", b"GET;", b"_GET", b"GE", b"G", b"GET\t", b"GET\0", b"GET\x0b", b"\x0bGET",
        b"*", b"GET.", b"G\xc9T", b"\xef\xbb\xbfGET", b"GET/", b"HEAD,GET", b"GETGET", b"M" * 300]  # fmt: skip
 OVERRIDES = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Forwarded-Method", b"X-Original-Method",
