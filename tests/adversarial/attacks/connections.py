@@ -32,7 +32,9 @@ async def _nothing() -> Outcome:
     return held()
 
 
-def _request(scene: Scene, mark: bytes, path: bytes, *more: tuple[bytes, bytes], method: bytes = b"GET", body: bytes = b"") -> bytes:
+def _request(
+    scene: Scene, mark: bytes, path: bytes, *more: tuple[bytes, bytes], method: bytes = b"GET", body: bytes = b""
+) -> bytes:
     fields: Headers = [(b"Host", scene.target.host), (TRY_HEADER, mark), *more]
     return http1.request(method, path, fields, body)
 
@@ -194,7 +196,8 @@ async def _fetched(
     """The same request again until it is neither in use (503) nor unknown: what was charged must be delivered, once."""
     method = b"GET" if body is None else b"POST"
     for _ in range(50):
-        exchange = await scene.ask(Way.HTTP11, scene.target.path, method=method, headers=[(PAYMENT, payment)], body=body, mark=mark,
+        exchange = await scene.ask(Way.HTTP11, scene.target.path, method=method, headers=[(PAYMENT, payment)], body=body,
+        mark=mark,
                                    patience=PAID_SECONDS)  # fmt: skip
         if exchange.status() not in (503, None):
             break

@@ -21,7 +21,8 @@ EVIL = b"203.0.113.66"
 """What every lie says; no honest request has it."""
 NAMES = [b"X-402-Payer", b"X-402-Amount", b"X-402-Asset", b"X-402-Network", b"X-402-Scheme", b"X-402-Transaction", b"X-402-Route",
          b"X-402-Anything", b"PAYMENT-SIGNATURE", b"X-PAYMENT", b"PAYMENT-RESPONSE", b"PAYMENT-REQUIRED", b"X-PAYMENT-RESPONSE",
-         b"Settlement-Overrides", b"EXTENSION-RESPONSES", b"SIGN-IN-WITH-X", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host",
+         b"Settlement-Overrides", b"EXTENSION-RESPONSES", b"SIGN-IN-WITH-X", b"X-Forwarded-For", b"X-Forwarded-Proto",
+         b"X-Forwarded-Host",
          b"X-Real-IP", b"Forwarded"]  # fmt: skip
 LISTS = {b"x_forwarded_for", b"forwarded"}
 """Headers that every server in a chain adds to: what counts is the last entry."""
@@ -39,12 +40,25 @@ def tries(scene: Scene) -> Iterator[Try]:
                 every = spellings_of(name)
                 for spelled in every if way is Way.HTTP11 else scene.sampled(every, 6):
                     lie = _Lie(scene, honest, way, paid, name, [(spelled, EVIL)])
-                    yield Try(f"{way.value} {'paid' if paid else 'free'} {spelled!r}", lie.run, (*needs, *scene.target.needs(way)))
+                    yield Try(
+                        f"{way.value} {'paid' if paid else 'free'} {spelled!r}", lie.run, (*needs, *scene.target.needs(way))
+                    )
                 tricks = _tricks(name)
                 for headers in tricks if way is Way.HTTP11 else scene.sampled(tricks, 6):
                     lie = _Lie(scene, honest, way, paid, name, headers)
-                    yield Try(f"{way.value} {'paid' if paid else 'free'} {headers!r}", lie.run, (*needs, *scene.target.needs(way)))
-            for line in (b"%s: y\r\n z", b"X: y\r\n %s: z", b"X: y\n%s: z", b"X: y\r%s: z", b"%s : z", b"%s\0: z", b"\0%s: z", b"%s\x0b: z"):
+                    yield Try(
+                        f"{way.value} {'paid' if paid else 'free'} {headers!r}", lie.run, (*needs, *scene.target.needs(way))
+                    )
+            for line in (
+                b"%s: y\r\n z",
+                b"X: y\r\n %s: z",
+                b"X: y\n%s: z",
+                b"X: y\r%s: z",
+                b"%s : z",
+                b"%s\0: z",
+                b"\0%s: z",
+                b"%s\x0b: z",
+            ):
                 lie = _Lie(scene, honest, Way.HTTP11, paid, name, [], line.replace(b"%s", name).replace(b"z", EVIL))
                 yield Try(f"{'paid' if paid else 'free'} {line!r} {name!r}", lie.run, needs)
             lie = _Lie(scene, honest, Way.HTTP11, paid, name, [], trailer=name + b": " + EVIL)
@@ -60,7 +74,7 @@ def _tricks(name: bytes) -> list[Headers]:
         [(name.lower(), EVIL), (name.upper(), EVIL)],
         [(name, quoted + b",")],
         [(name, quoted + b', "')],
-        [(name, quoted + b'\\')],
+        [(name, quoted + b"\\")],
         [(b"Connection", name)],
         [(b"Connection", b"close, " + name)],
         [(b"Connection", b"close"), (b"Connection", name)],

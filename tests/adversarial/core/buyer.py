@@ -75,7 +75,9 @@ def tries(scene: Scene, makers: list[Callable[[Scene, Offer], Made]]) -> Iterato
     """A try for each payment of the makers over HTTP/1.1, and for every fourth over h2c."""
     if scene.offer is None or not scene.funded:
         for maker in makers:
-            yield Try(maker.__name__, partial(_send, scene, Way.HTTP11, [], b"", scene.payer or Payer.made_up(scene.random)), NEEDS)
+            yield Try(
+                maker.__name__, partial(_send, scene, Way.HTTP11, [], b"", scene.payer or Payer.made_up(scene.random)), NEEDS
+            )
         return
     number = 0
     for maker in makers:
