@@ -2,7 +2,7 @@
 # The one test command: installs what is missing on a Debian machine with Rust, Node and Python,
 # then checks format and lints, runs every Rust test, cuts the power of the ledger's disk
 # (tests/power), pays through the gateway with the published x402 clients (tests/interop) and with a
-# wallet in a browser (tests/browser).
+# wallet in a browser (tests/browser), and attacks it (tests/adversarial).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -40,7 +40,7 @@ for tool in cargo node npm python3; do
 done
 # command, then the Debian package it comes in
 install_packages gcc gcc g++ g++ make make cmake cmake pkg-config pkg-config curl curl \
-    chromium chromium nginx nginx-light haproxy haproxy
+    chromium chromium nginx nginx-light haproxy haproxy openssl openssl
 
 step "format"
 cargo fmt --check
@@ -59,4 +59,7 @@ step "published clients against the gateway"
 tests/interop/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
 step "a wallet in a browser"
 tests/browser/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
+step "attacks on the gateway, and on the reference server for comparison"
+tests/adversarial/run.sh --tollgate "$CARGO_TARGET_DIR/debug/tollgate" \
+    --leaks "$CARGO_TARGET_DIR/adversarial-leaks.txt"
 step "all passed"

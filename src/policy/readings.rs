@@ -50,7 +50,7 @@ impl Readings {
             });
         }
         let mut explorer = Explorer::default();
-        let any = Origin { level: 0, splits: true, strips: true, skips_host: true };
+        let any = Origin { level: 0, splits: true, strips: true };
         explorer.visit(canonical.as_bytes(), any)?;
         let mut texts = explorer
             .found
@@ -86,8 +86,6 @@ struct Origin {
     splits: bool,
     /// Whether it may yet cut parameters off.
     strips: bool,
-    /// Whether it may yet take the first segment for a host.
-    skips_host: bool,
 }
 
 #[derive(Default)]
@@ -129,8 +127,8 @@ impl Explorer {
                 self.visit(&bytes[..at], origin)?;
             }
         }
-        if let (true, Some(path)) = (origin.skips_host, without_authority(bytes)) {
-            self.visit(path, Origin { skips_host: false, ..origin })?;
+        if let Some(path) = without_authority(bytes) {
+            self.visit(path, origin)?;
         }
         Ok(())
     }
@@ -258,6 +256,7 @@ mod tests {
             ("/a:$I30:$INDEX_ALLOCATION/b", vec!["/a:$I30:$INDEX_ALLOCATION/b", "/a/b"]),
             ("//h/a", vec!["//h/a", "/h/a", "/a"]),
             ("//h", vec!["//h", "/h", "/"]),
+            ("//h//i/a", vec!["//h//i/a", "/h/i/a", "//i/a", "/i/a", "/a"]),
             ("//", vec!["//", "/"]),
             ("/a/%20/b", vec!["/a/ /b", "/a//b", "/a/b"]),
             ("/a/;x/b", vec!["/a/;x/b", "/a//b", "/a/b"]),

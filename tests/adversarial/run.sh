@@ -19,6 +19,7 @@
 # attacks/; core/attack.py tells how one is written.
 set -euo pipefail
 
+export PATH="$PATH:/usr/sbin:/sbin"
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
 fail() {

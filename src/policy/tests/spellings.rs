@@ -84,6 +84,8 @@ const REFUSED: &[&str] = &[
     "//host/articles/secret",
     "//localhost:8402/articles/secret",
     "///host/articles/secret",
+    "//host//host/articles/secret",
+    "//://localhost/articles/secret",
     "//host;x/articles/secret",
     "//host%2Fx/articles%2Fsecret",
     "//user@host/articles/secret/",

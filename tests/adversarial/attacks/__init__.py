@@ -1,6 +1,18 @@
 """The attacks, in the order of the table. `core/attack.py` tells how one is written; a new one is a module and a line."""
 
-from attacks import connections, malformed, methods, overrides, path_spelling, smuggling, smuggling_h2, spoofing, targets, upgrades, wrong_fields
+from attacks import (
+    connections,
+    malformed,
+    methods,
+    overrides,
+    path_spelling,
+    smuggling,
+    smuggling_h2,
+    spoofing,
+    targets,
+    upgrades,
+    wrong_fields,
+)
 
 ALL = [
     path_spelling.ATTACK,

@@ -11,7 +11,7 @@ from functools import partial
 from core import http1, http2, pay
 from core.attack import Attack, Need, Outcome, Try, held, leak
 from core.http1 import Headers
-from core.scene import PATIENCE_SECONDS, PAYMENT, TRY_HEADER, Scene
+from core.scene import PAID_SECONDS, PATIENCE_SECONDS, PAYMENT, TRY_HEADER, Scene
 from core.target import Way
 from core.wire import Connection, Exchange, answered
 
@@ -32,7 +32,9 @@ async def _nothing() -> Outcome:
     return held()
 
 
-def _request(scene: Scene, mark: bytes, path: bytes, *more: tuple[bytes, bytes], method: bytes = b"GET", body: bytes = b"") -> bytes:
+def _request(
+    scene: Scene, mark: bytes, path: bytes, *more: tuple[bytes, bytes], method: bytes = b"GET", body: bytes = b""
+) -> bytes:
     fields: Headers = [(b"Host", scene.target.host), (TRY_HEADER, mark), *more]
     return http1.request(method, path, fields, body)
 
@@ -126,7 +128,7 @@ def _paid_and_unpaid(scene: Scene) -> Iterator[Try]:
 async def _judged_pipeline(scene: Scene, data: bytes, count: int, piece: int, mark: bytes, payer: pay.Payer) -> Outcome:
     door = scene.target.door(Way.HTTP11)
     assert door
-    async with Connection(door, patience=PATIENCE_SECONDS) as connection:
+    async with Connection(door, patience=PAID_SECONDS) as connection:
         for at in range(0, len(data), piece):
             await connection.send(data[at : at + piece])
         connection.exchange.methods += [b"GET"] * count
@@ -148,7 +150,7 @@ async def _streams(
         data += http2.request(b"GET", scene.target.path, scene.target.host, scheme, fields, stream=stream)
         if letter == "$" and reset:
             data += http2.frame(http2.RST_STREAM, 0, stream, bytes([0, 0, 0, 8]))
-    async with Connection(door, alpn="h2", patience=PATIENCE_SECONDS) as connection:
+    async with Connection(door, alpn="h2", patience=PAID_SECONDS) as connection:
         await connection.send(data)
         exchange = await connection.read(answered(len(order) - reset))
     if reset:
@@ -180,7 +182,7 @@ async def _cut(
 ) -> Outcome:  # fmt: skip
     door = scene.target.door(Way.HTTP11)
     assert door
-    async with Connection(door, patience=PATIENCE_SECONDS) as connection:
+    async with Connection(door, patience=PAID_SECONDS) as connection:
         await connection.send(data[:cut])
     other = await scene.ask(Way.HTTP11, scene.target.path, mark=mark)
     if sign := scene.secret.found([other]):
@@ -194,7 +196,9 @@ async def _fetched(
     """The same request again until it is neither in use (503) nor unknown: what was charged must be delivered, once."""
     method = b"GET" if body is None else b"POST"
     for _ in range(50):
-        exchange = await scene.ask(Way.HTTP11, scene.target.path, method=method, headers=[(PAYMENT, payment)], body=body, mark=mark)
+        exchange = await scene.ask(Way.HTTP11, scene.target.path, method=method, headers=[(PAYMENT, payment)], body=body,
+        mark=mark,
+                                   patience=PAID_SECONDS)  # fmt: skip
         if exchange.status() not in (503, None):
             break
     return scene.judge_paid([*before, exchange], mark, payer)

@@ -9,12 +9,58 @@ from collections.abc import Iterator
 from core.attack import Attack, Try
 from core.http1 import Headers
 from core.scene import Scene
-from core.target import WAYS, Way
+from core.target import WAYS
 
-KNOWN = """HEAD OPTIONS POST PUT PATCH DELETE TRACE TRACK CONNECT PROPFIND PROPPATCH MKCOL COPY MOVE LOCK UNLOCK SEARCH REPORT
-QUERY ACL BIND REBIND UNBIND CHECKIN CHECKOUT LABEL MERGE MKACTIVITY MKCALENDAR ORDERPATCH UPDATE VERSION-CONTROL LINK UNLINK
-PURGE BAN REFRESH NOTIFY SUBSCRIBE UNSUBSCRIBE SOURCE DEBUG VIEW PRI INVOKE ARBITRARY""".split()
-ODD = [b"get", b"Get", b"gET", b"GETS", b"XGET", b"GET,", b"GET;", b"_GET", b"GE", b"G", b"GET\t", b"GET\0", b"GET\x0b", b"\x0bGET",
+KNOWN = [
+    "HEAD",
+    "OPTIONS",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "TRACE",
+    "TRACK",
+    "CONNECT",
+    "PROPFIND",
+    "PROPPATCH",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "LOCK",
+    "UNLOCK",
+    "SEARCH",
+    "REPORT",
+    "QUERY",
+    "ACL",
+    "BIND",
+    "REBIND",
+    "UNBIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "LABEL",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "ORDERPATCH",
+    "UPDATE",
+    "VERSION-CONTROL",
+    "LINK",
+    "UNLINK",
+    "PURGE",
+    "BAN",
+    "REFRESH",
+    "NOTIFY",
+    "SUBSCRIBE",
+    "UNSUBSCRIBE",
+    "SOURCE",
+    "DEBUG",
+    "VIEW",
+    "PRI",
+    "INVOKE",
+    "ARBITRARY",
+]
+ODD = [b"get", b"Get", b"gET", b"GETS", b"XGET", b"GET,", b"GET;", b"_GET", b"GE", b"G", b"GET\t", b"GET\0", b"GET\x0b",
+    b"\x0bGET",
        b"*", b"GET.", b"G\xc9T", b"\xef\xbb\xbfGET", b"GET/", b"HEAD,GET", b"GETGET", b"M" * 300]  # fmt: skip
 OVERRIDES = [b"X-HTTP-Method-Override", b"X-HTTP-Method", b"X-Method-Override", b"X-Forwarded-Method", b"X-Original-Method",
              b"X_HTTP_Method_Override"]  # fmt: skip
@@ -69,8 +115,10 @@ def _without_words(scene: Scene) -> Iterator[Try]:
     path, host = scene.target.path, scene.target.host
     rest = b"Host: %s\r\nX-Try: {mark}\r\nConnection: close\r\n\r\n" % host
     lines = [
-        b" %s HTTP/1.1", b"%s HTTP/1.1", b"%s", b"GET %s", b"GET %s ", b"GET  %s HTTP/1.1", b"GET %s  HTTP/1.1", b"GET\t%s\tHTTP/1.1",
-        b"\tGET %s HTTP/1.1", b" GET %s HTTP/1.1", b"GET\x0b%s HTTP/1.1", b"GET %s HTTP/1.1 ", b"GET %s HTTP/1.1 x", b"GET %s x HTTP/1.1",
+        b" %s HTTP/1.1", b"%s HTTP/1.1", b"%s", b"GET %s", b"GET %s ", b"GET  %s HTTP/1.1", b"GET %s  HTTP/1.1",
+        b"GET\t%s\tHTTP/1.1",
+        b"\tGET %s HTTP/1.1", b" GET %s HTTP/1.1", b"GET\x0b%s HTTP/1.1", b"GET %s HTTP/1.1 ", b"GET %s HTTP/1.1 x",
+        b"GET %s x HTTP/1.1",
         b"GET x %s HTTP/1.1", b"GET %s HTTP/0.9", b"GET %s HTTP/1.2", b"GET %s HTTP/1.10", b"GET %s HTTP/2.0", b"GET %s HTTP/3",
         b"GET %s HTTP/01.1", b"GET %s HTTP/1", b"GET %s http/1.1", b"GET %s HTTPS/1.1", b"GET %s ICY/1.0", b"GET %s RTSP/1.0",
         b"GET %s\x0cHTTP/1.1", b"GET %s\xa0HTTP/1.1", b"GET GET %s HTTP/1.1", b"\r\nGET %s HTTP/1.1", b"\nGET %s HTTP/1.1",

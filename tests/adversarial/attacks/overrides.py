@@ -28,7 +28,8 @@ def tries(scene: Scene) -> Iterator[Try]:
             for asked in (b"/", path + b"/x", b"/nothing"):
                 yield scene.unpaid(f"{way.value} {name!r} from {asked!r}", way, asked, headers=[(name, path)])
     for name in NAMES:
-        for line in (b"%s : %s", b" %s: %s", b"%s\t: %s", b"X: y\r\n %s: %s", b"X: y\n%s: %s", b"X: y\r%s: %s", b"X: \0\r\n%s: %s",
+        for line in (b"%s : %s", b" %s: %s", b"%s\t: %s", b"X: y\r\n %s: %s", b"X: y\n%s: %s", b"X: y\r%s: %s",
+            b"X: \0\r\n%s: %s",
                      b"\0%s: %s", b"%s\0: %s", b"%s\x0b: %s", b"%s:\0%s", b"(%s): %s", b'"%s": %s'):  # fmt: skip
             head = b"GET %s HTTP/1.1\r\nHost: %s\r\nX-Try: {mark}\r\nConnection: close\r\n%s\r\n\r\n"
             yield scene.raw(f"the line {line!r} for {name!r}", head % (free, scene.target.host, line % (name, path)), b"GET")

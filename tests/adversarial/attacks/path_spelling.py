@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from core.attack import Attack, Try
 from core.scene import Scene
 from core.spellings import spellings
-from core.target import WAYS
+from core.target import WAYS, Way
+
+EACH_WAY = 320
+"""Spellings that are tried over each version of HTTP; over HTTP/1.1 all are."""
 
 
 def tries(scene: Scene) -> Iterator[Try]:
     every = spellings(scene.target.path)
     for way in WAYS:
-        for path in scene.sampled(every, len(every)):
+        for path in scene.sampled(every, len(every) if way is Way.HTTP11 else EACH_WAY):
             yield scene.unpaid(f"{way.value} {path!r}", way, path)
 
 

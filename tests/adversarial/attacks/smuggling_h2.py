@@ -45,9 +45,29 @@ def _requests(free: bytes, path: bytes, host: bytes, scheme: bytes) -> Iterator[
     for length in (b"0", b"1", b"5", b"%d" % (len(body) + 50), b"-1", b"+5", b"x", b"", b"0, 5", b" 5", b"5 ", b"0x5"):
         yield f"content-length {length!r} with more data", request([(b"content-length", length)])
         yield f"content-length {length!r} without data", request([(b"content-length", length)], None)
-        yield f"content-length {length!r}, then another", request([(b"content-length", length), (b"content-length", b"%d" % len(body))])
-    for name in (b"transfer-encoding", b"Transfer-Encoding", b"transfer-encoding ", b"transfer_encoding", b"transfer-encoding\0", b"te", b"upgrade"):
-        for value in (b"chunked", b"identity, chunked", b"chunked ", b"\tchunked", b"xchunked", b"trailers, chunked", b"h2c", b"websocket"):
+        yield (
+            f"content-length {length!r}, then another",
+            request([(b"content-length", length), (b"content-length", b"%d" % len(body))]),
+        )
+    for name in (
+        b"transfer-encoding",
+        b"Transfer-Encoding",
+        b"transfer-encoding ",
+        b"transfer_encoding",
+        b"transfer-encoding\0",
+        b"te",
+        b"upgrade",
+    ):
+        for value in (
+            b"chunked",
+            b"identity, chunked",
+            b"chunked ",
+            b"\tchunked",
+            b"xchunked",
+            b"trailers, chunked",
+            b"h2c",
+            b"websocket",
+        ):
             yield f"{name!r}: {value!r}", request([(name, value)])
             yield f"{name!r}: {value!r} around it", request([(name, value)], chunked)
     get = [(b":method", b"GET"), *usual[1:]]
@@ -77,7 +97,10 @@ def _injected(inner: bytes, path: bytes, host: bytes, end: bytes) -> Iterator[tu
     yield "a request in a name", [(b"x: y" + end + end + request.replace(b": ", b":"), b"y")]
     yield "a header in a value", [(b"x", b"y" + end + b"X-Original-URL: " + path), (b"x-try", NO_MARK)]
     yield "a header in a name", [(b"x: y" + end + b"X-Original-URL", path), (b"x-try", NO_MARK)]
-    yield "framing in a value", [(b"x", b"y" + end + b"Content-Length: 0" + end + b"Transfer-Encoding: chunked" + end + end + inner)]
+    yield (
+        "framing in a value",
+        [(b"x", b"y" + end + b"Content-Length: 0" + end + b"Transfer-Encoding: chunked" + end + end + inner)],
+    )
     yield "a line end in the host", [(b"host", host + end + b"X-Original-URL: " + path), (b"x-try", NO_MARK)]
     yield "a line end in a cookie", [(b"cookie", b"a=b" + end + b"X-Original-URL: " + path), (b"x-try", NO_MARK)]
     yield "an end before a value", [(b"x", end + b"X-Original-URL: " + path), (b"x-try", NO_MARK)]
@@ -86,6 +109,7 @@ def _injected(inner: bytes, path: bytes, host: bytes, end: bytes) -> Iterator[tu
 
 def _frames(free: bytes, path: bytes, host: bytes, scheme: bytes) -> Iterator[tuple[str, bytes]]:
     """Streams that break the rules of frames."""
+
     def fields(target: bytes, method: bytes = b"GET") -> Headers:
         return [(b":method", method), (b":scheme", scheme), (b":authority", host), (b":path", target), (b"x-try", NO_MARK)]
 
@@ -113,7 +137,10 @@ def _frames(free: bytes, path: bytes, host: bytes, scheme: bytes) -> Iterator[tu
     for cut in range(1, len(block), 16):
         whole = http2.frame(http2.HEADERS, http2.END_STREAM, 1, block[:cut])
         yield f"a head continued with another at {cut}", whole + http2.frame(http2.CONTINUATION, http2.END_HEADERS, 1, priced)
-        yield f"a head continued on another stream at {cut}", whole + http2.frame(http2.CONTINUATION, http2.END_HEADERS, 3, priced)
+        yield (
+            f"a head continued on another stream at {cut}",
+            whole + http2.frame(http2.CONTINUATION, http2.END_HEADERS, 3, priced),
+        )
         yield f"data within a head at {cut}", whole + end + http2.frame(http2.CONTINUATION, http2.END_HEADERS, 1, block[cut:])
     yield "a continuation alone", http2.frame(http2.CONTINUATION, both, 1, priced)
     for padding in (0, 1, 100, 255):
@@ -125,15 +152,38 @@ def _frames(free: bytes, path: bytes, host: bytes, scheme: bytes) -> Iterator[tu
             http2.HEADERS, both | http2.PRIORITY_FLAG, 1, struct.pack(">IB", depends, 255) + priced)  # fmt: skip
     yield "a promise from the client", http2.frame(http2.PUSH_PROMISE, http2.END_HEADERS, 1, struct.pack(">I", 2) + priced)
     yield "an empty head", http2.frame(http2.HEADERS, both, 1)
-    for name, size in (("a table of nothing", b"\x20"), ("a table too large", b"\x3f\xe1\xff\xff\x7f"), ("an index too high", b"\xff\xff\x7f"), ("index 0", b"\x80")):
+    for name, size in (
+        ("a table of nothing", b"\x20"),
+        ("a table too large", b"\x3f\xe1\xff\xff\x7f"),
+        ("an index too high", b"\xff\xff\x7f"),
+        ("index 0", b"\x80"),
+    ):
         yield name, http2.frame(http2.HEADERS, both, 1, size + priced)
     for name, literal in (("never indexed", 0x10), ("indexed", 0x40)):
-        yield f"fields {name}", http2.frame(http2.HEADERS, both, 1, b"".join(bytes([literal]) + http2.block([field])[1:] for field in fields(path)))
-    for setting, value in ((1, 0), (2, 1), (2, 2), (3, 0), (4, 0x80000000), (5, 1), (5, 0xFFFFFFFF), (6, 0), (8, 1), (9, 1), (0xFFFF, 0)):
+        yield (
+            f"fields {name}",
+            http2.frame(http2.HEADERS, both, 1, b"".join(bytes([literal]) + http2.block([field])[1:] for field in fields(path))),
+        )
+    for setting, value in (
+        (1, 0),
+        (2, 1),
+        (2, 2),
+        (3, 0),
+        (4, 0x80000000),
+        (5, 1),
+        (5, 0xFFFFFFFF),
+        (6, 0),
+        (8, 1),
+        (9, 1),
+        (0xFFFF, 0),
+    ):
         yield f"the setting {setting} = {value}", http2.settings({setting: value}) + http2.headers(fields(path))
     for kind in range(11, 14):
         yield f"a frame of kind {kind}", http2.frame(kind, 0, 1, b"x") + http2.headers(fields(path))
-    yield "extended CONNECT", http2.headers([(b":method", b"CONNECT"), (b":protocol", b"websocket"), *fields(path)[1:]], end=False)
+    yield (
+        "extended CONNECT",
+        http2.headers([(b":method", b"CONNECT"), (b":protocol", b"websocket"), *fields(path)[1:]], end=False),
+    )
 
 
 async def send(scene: Scene, way: Way, data: bytes, mark: bytes) -> Outcome:

@@ -8,7 +8,6 @@ what the site sees of honest requests, and then whether a lie in any of those he
 import asyncio
 import re
 from collections.abc import Iterator
-from functools import partial
 
 from attacks.overrides import spellings_of
 from core import http1, pay
@@ -22,7 +21,8 @@ EVIL = b"203.0.113.66"
 """What every lie says; no honest request has it."""
 NAMES = [b"X-402-Payer", b"X-402-Amount", b"X-402-Asset", b"X-402-Network", b"X-402-Scheme", b"X-402-Transaction", b"X-402-Route",
          b"X-402-Anything", b"PAYMENT-SIGNATURE", b"X-PAYMENT", b"PAYMENT-RESPONSE", b"PAYMENT-REQUIRED", b"X-PAYMENT-RESPONSE",
-         b"Settlement-Overrides", b"EXTENSION-RESPONSES", b"SIGN-IN-WITH-X", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Host",
+         b"Settlement-Overrides", b"EXTENSION-RESPONSES", b"SIGN-IN-WITH-X", b"X-Forwarded-For", b"X-Forwarded-Proto",
+         b"X-Forwarded-Host",
          b"X-Real-IP", b"Forwarded"]  # fmt: skip
 LISTS = {b"x_forwarded_for", b"forwarded"}
 """Headers that every server in a chain adds to: what counts is the last entry."""
@@ -37,13 +37,28 @@ def tries(scene: Scene) -> Iterator[Try]:
             if paid and name in (b"PAYMENT-SIGNATURE", b"X-PAYMENT"):
                 continue  # A second payment header is another attack.
             for way in WAYS if not paid else (Way.HTTP11, Way.H2C):
-                for spelled in spellings_of(name):
+                every = spellings_of(name)
+                for spelled in every if way is Way.HTTP11 else scene.sampled(every, 6):
                     lie = _Lie(scene, honest, way, paid, name, [(spelled, EVIL)])
-                    yield Try(f"{way.value} {'paid' if paid else 'free'} {spelled!r}", lie.run, (*needs, *scene.target.needs(way)))
-                for headers in _tricks(name):
+                    yield Try(
+                        f"{way.value} {'paid' if paid else 'free'} {spelled!r}", lie.run, (*needs, *scene.target.needs(way))
+                    )
+                tricks = _tricks(name)
+                for headers in tricks if way is Way.HTTP11 else scene.sampled(tricks, 6):
                     lie = _Lie(scene, honest, way, paid, name, headers)
-                    yield Try(f"{way.value} {'paid' if paid else 'free'} {headers!r}", lie.run, (*needs, *scene.target.needs(way)))
-            for line in (b"%s: y\r\n z", b"X: y\r\n %s: z", b"X: y\n%s: z", b"X: y\r%s: z", b"%s : z", b"%s\0: z", b"\0%s: z", b"%s\x0b: z"):
+                    yield Try(
+                        f"{way.value} {'paid' if paid else 'free'} {headers!r}", lie.run, (*needs, *scene.target.needs(way))
+                    )
+            for line in (
+                b"%s: y\r\n z",
+                b"X: y\r\n %s: z",
+                b"X: y\n%s: z",
+                b"X: y\r%s: z",
+                b"%s : z",
+                b"%s\0: z",
+                b"\0%s: z",
+                b"%s\x0b: z",
+            ):
                 lie = _Lie(scene, honest, Way.HTTP11, paid, name, [], line.replace(b"%s", name).replace(b"z", EVIL))
                 yield Try(f"{'paid' if paid else 'free'} {line!r} {name!r}", lie.run, needs)
             lie = _Lie(scene, honest, Way.HTTP11, paid, name, [], trailer=name + b": " + EVIL)
@@ -59,7 +74,7 @@ def _tricks(name: bytes) -> list[Headers]:
         [(name.lower(), EVIL), (name.upper(), EVIL)],
         [(name, quoted + b",")],
         [(name, quoted + b', "')],
-        [(name, quoted + b'\\')],
+        [(name, quoted + b"\\")],
         [(b"Connection", name)],
         [(b"Connection", b"close, " + name)],
         [(b"Connection", b"close"), (b"Connection", name)],
@@ -191,4 +206,4 @@ def _entries(value: bytes) -> list[bytes]:
     return [entry.strip() for entry in entries]
 
 
-ATTACK = Attack("spoofing", 8, "lies to the site about who asks and who has paid", tries, origins=frozenset({"plain", "framing"}))
+ATTACK = Attack("spoofing", 8, "lies to the site about who asks and who has paid", tries, origins=frozenset({"plain"}))

@@ -12,11 +12,16 @@ from core.scene import PATIENCE_SECONDS, Scene
 from core.target import WAYS, Way
 from core.wire import Connection, answered
 
-HOSTS = [b"LOCALHOST", b"localhost", b"localhost.", b"localhost:80", b"localhost:", b"localhost:0", b"localhost:65536", b"localhost:x",
-         b"user@localhost", b"user:secret@localhost", b"localhost@example.com", b"example.com", b"evil.example", b"127.1", b"0", b"2130706433",
-         b"0x7f000001", b"[::1]", b"[::1]:80", b"[0:0:0:0:0:0:0:1]", b"[::ffff:127.0.0.1]", b"[::1%25lo]", b"[::1", b"::1", b"", b" ",
-         b"localhost localhost", b"localhost,localhost", b"localhost;x", b"localhost/", b"localhost/x", b"localhost%00", b"localhost%2f",
-         b"localhost\t", b"\tlocalhost", b"local\xc4\xa7ost", b"xn--localhost", b"localhost#", b"localhost?x", b"localhost\\", b"'", b'"',
+HOSTS = [b"LOCALHOST", b"localhost", b"localhost.", b"localhost:80", b"localhost:", b"localhost:0", b"localhost:65536",
+    b"localhost:x",
+         b"user@localhost", b"user:secret@localhost", b"localhost@example.com", b"example.com", b"evil.example", b"127.1", b"0",
+         b"2130706433",
+         b"0x7f000001", b"[::1]", b"[::1]:80", b"[0:0:0:0:0:0:0:1]", b"[::ffff:127.0.0.1]", b"[::1%25lo]", b"[::1", b"::1", b"",
+         b" ",
+         b"localhost localhost", b"localhost,localhost", b"localhost;x", b"localhost/", b"localhost/x", b"localhost%00",
+         b"localhost%2f",
+         b"localhost\t", b"\tlocalhost", b"local\xc4\xa7ost", b"xn--localhost", b"localhost#", b"localhost?x", b"localhost\\",
+         b"'", b'"',
          b"a..b", b".localhost", b"..", b"*", b"_", b"-", b"localhost" * 40, b"a" * 64 + b".example"]  # fmt: skip
 
 
@@ -47,10 +52,39 @@ def _forms(path: bytes, hosts: list[bytes]) -> Iterator[bytes]:
     for start in (b"http:", b"http:/", b"http:///", b"http:////", b"http:\\\\", b"http:/\\", b"//", b"http://" + host + b":80",
                   b"http://x@" + host, b"http://" + host + b"\\", b"http://" + host + b"?", b"http://" + host + b"#",
                   b"http://" + host + b"//", b"http://" + host + b"/./", b"http://" + host + b"/x/..", b"http://" + host + b"%2f",
-                  b"http://free/http://" + host, b"/http://" + host, b"http:%2f%2f" + host, b"//" + host, b"/%2f" + host):  # fmt: skip
+                  b"http://free/http://" + host, b"/http://" + host, b"http:%2f%2f" + host, b"//" + host,
+                  b"/%2f" + host):  # fmt: skip
         yield start + path
-    yield from (b"*", b"", b"?", b"#", b"/*", host, path[1:], b"*" + path, b"." + path, b".." + path, b"?" + path, b"#" + path, b"@" + path)
-    for end in (b"#x", b"?#", b"#?", b"?x#", b"#/../free", b"?/../free", b" ", b"\x00", b"?\x00", b"?" + b"a" * 9000, b"?&&&=", b"?%00", b"?%"):
+    yield from (
+        b"*",
+        b"",
+        b"?",
+        b"#",
+        b"/*",
+        host,
+        path[1:],
+        b"*" + path,
+        b"." + path,
+        b".." + path,
+        b"?" + path,
+        b"#" + path,
+        b"@" + path,
+    )
+    for end in (
+        b"#x",
+        b"?#",
+        b"#?",
+        b"?x#",
+        b"#/../free",
+        b"?/../free",
+        b" ",
+        b"\x00",
+        b"?\x00",
+        b"?" + b"a" * 9000,
+        b"?&&&=",
+        b"?%00",
+        b"?%",
+    ):
         yield path + end
 
 
@@ -58,9 +92,12 @@ def _host_headers(scene: Scene) -> Iterator[Try]:
     path, host = scene.target.path, scene.target.host
     free = scene.target.free_path or b"/"
     for fields in (
-        b"", b"Host:\r\n", b"Host: \r\n", b"Host\r\n", b"Host : %s\r\n", b" Host: %s\r\n", b"Host: x\r\nHost: %s\r\n", b"Host: %s\r\nHost: x\r\n",
-        b"Host: %s\r\n x\r\n", b"X: y\r\n Host: %s\r\n", b"Host:%s\r\n", b"host: %s\r\n", b"hOsT: %s\r\n", b"Host:\t%s\t\r\n", b"Host: x,%s\r\n",
-        b"X-Forwarded-Host: %s\r\nHost: x\r\n", b"Host: x\r\nForwarded: host=%s\r\n", b"Host\x00: %s\r\n", b"Host: %s\x00\r\n", b"\x00Host: %s\r\n",
+        b"", b"Host:\r\n", b"Host: \r\n", b"Host\r\n", b"Host : %s\r\n", b" Host: %s\r\n", b"Host: x\r\nHost: %s\r\n",
+        b"Host: %s\r\nHost: x\r\n",
+        b"Host: %s\r\n x\r\n", b"X: y\r\n Host: %s\r\n", b"Host:%s\r\n", b"host: %s\r\n", b"hOsT: %s\r\n", b"Host:\t%s\t\r\n",
+        b"Host: x,%s\r\n",
+        b"X-Forwarded-Host: %s\r\nHost: x\r\n", b"Host: x\r\nForwarded: host=%s\r\n", b"Host\x00: %s\r\n", b"Host: %s\x00\r\n",
+        b"\x00Host: %s\r\n",
         b"Host: %s\nHost: x\r\n", b"Host: %s\rHost: x\r\n", b"HOST: %s\r\nHost_: x\r\n",
     ):  # fmt: skip
         filled = fields % host if b"%s" in fields else fields
@@ -70,7 +107,12 @@ def _host_headers(scene: Scene) -> Iterator[Try]:
             data = b"GET http://%s%s %s\r\n%sX-Try: {mark}\r\nConnection: close\r\n\r\n" % (host, path, version, filled)
             yield scene.raw(f"{version.decode()}, absolute, with {fields!r}", data, b"GET")
     for first, second in ((free, path), (path, free)):
-        data = b"GET http://%s%s HTTP/1.1\r\nHost: %s%s\r\nX-Try: {mark}\r\nConnection: close\r\n\r\n" % (host, first, host, second)
+        data = b"GET http://%s%s HTTP/1.1\r\nHost: %s%s\r\nX-Try: {mark}\r\nConnection: close\r\n\r\n" % (
+            host,
+            first,
+            host,
+            second,
+        )
         yield scene.raw(f"the target {first!r} and the path {second!r} in Host", data, b"GET")
 
 
@@ -88,7 +130,14 @@ def _pseudo_headers(scene: Scene, way: Way) -> Iterator[Try]:
         lists.append((f"the paths {one!r} and {other!r}", twice))
         late = [*(usual | {b":path": one}).items(), (b"x", b"y"), (b":path", other)]
         lists.append((f"{one!r}, and {other!r} behind a header", late))
-    for authority, named in ((host, b"x"), (b"x", host), (b"", host), (host, b""), (host + path, host), (b"x" + path + b"?", host)):
+    for authority, named in (
+        (host, b"x"),
+        (b"x", host),
+        (b"", host),
+        (host, b""),
+        (host + path, host),
+        (b"x" + path + b"?", host),
+    ):
         lists.append((f":authority {authority!r} and host {named!r}",
                       [*(usual | {b":authority": authority}).items(), (b"host", named)]))  # fmt: skip
     lists.append(("two hosts", [*usual.items(), (b"host", b"a"), (b"host", host)]))

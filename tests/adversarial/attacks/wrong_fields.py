@@ -17,7 +17,8 @@ from core.scene import PAYMENT, Scene
 ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 """Of secp256k1: with a signature (r, s, v) there is (r, ORDER - s, v flipped), which recovers the same account."""
 OTHER = "0x" + "66" * 20
-ODD: list[object] = ["", "0", "-1", "1e4", "0x2710", "10000.0", "010000", " 10000", "１００００", "1" * 80, str(1 << 256), 0, 1, -1, 1.5,
+ODD: list[object] = ["", "0", "-1", "1e4", "0x2710", "10000.0", "010000", " 10000", "１００００", "1" * 80, str(1 << 256), 0, 1, -1,
+    1.5,
                      True, None, [], {}, ["10000"], {"a": 1}, "null", "\u0000", "9" * 5000]  # fmt: skip
 AUTHORIZATION = ("payload", "authorization")
 MEMBERS = ("from", "to", "value", "validAfter", "validBefore", "nonce")
@@ -50,7 +51,8 @@ def cheap(_: Scene, offer: Offer) -> Made:
     """Payments that are right in themselves, for terms of the client's own."""
     terms = [
         {"amount": "1"}, {"amount": "0"}, {"asset": OTHER}, {"network": "eip155:1"}, {"extra": {"name": "Free", "version": "1"}},
-        {"payTo": OTHER}, {"payTo": OTHER, "amount": "0"}, {"maxTimeoutSeconds": 100_000_000}, {"extra": {**offer.terms["extra"], "version": "1"}},
+        {"payTo": OTHER}, {"payTo": OTHER, "amount": "0"}, {"maxTimeoutSeconds": 100_000_000},
+        {"extra": {**offer.terms["extra"], "version": "1"}},
     ]  # fmt: skip
     for changes in terms:
         yield f"for terms with {changes!r}", lambda who, changes=changes: one(who.for_terms(**changes))
@@ -61,21 +63,29 @@ def cheap(_: Scene, offer: Offer) -> Made:
 def signatures(scene: Scene, offer: Offer) -> Made:
     """Signatures that are none, or of somebody or something else."""
     forms = {
-        "of 63 bytes": lambda r, s, v: r + s[:31], "of 64 bytes": lambda r, s, v: r + s, "of 66 bytes": lambda r, s, v: r + s + bytes([v, 0]),
+        "of 63 bytes": lambda r, s, v: r + s[:31], "of 64 bytes": lambda r, s, v: r + s, "of 66 bytes": lambda r, s,
+        v: r + s + bytes([v, 0]),
         "with zero before": lambda r, s, v: b"\0" + r + s + bytes([v]), "s and r": lambda r, s, v: s + r + bytes([v]),
-        "with the other v": lambda r, s, v: r + s + bytes([55 - v]), "v + 2": lambda r, s, v: r + s + bytes([v + 2]), "v + 8": lambda r, s, v: r + s + bytes([v + 8]),
-        "v = 255": lambda r, s, v: r + s + b"\xff", "r = 0": lambda r, s, v: bytes(32) + s + bytes([v]), "s = 0": lambda r, s, v: r + bytes(33),
-        "s = order": lambda r, s, v: r + ORDER.to_bytes(32, "big") + bytes([v]), "r = order": lambda r, s, v: ORDER.to_bytes(32, "big") + s + bytes([v]),
+        "with the other v": lambda r, s, v: r + s + bytes([55 - v]), "v + 2": lambda r, s, v: r + s + bytes([v + 2]),
+        "v + 8": lambda r, s, v: r + s + bytes([v + 8]),
+        "v = 255": lambda r, s, v: r + s + b"\xff", "r = 0": lambda r, s, v: bytes(32) + s + bytes([v]), "s = 0": lambda r, s,
+        v: r + bytes(33),
+        "s = order": lambda r, s, v: r + ORDER.to_bytes(32, "big") + bytes([v]), "r = order": lambda r, s, v: ORDER.to_bytes(32,
+        "big") + s + bytes([v]),
         "high s, same v": lambda r, s, v: r + (ORDER - int.from_bytes(s, "big")).to_bytes(32, "big") + bytes([v]),
-        "of a wallet": lambda r, s, v: r + s + bytes([v]) + b"\x64\x92" * 16, "of a wallet, zeros": lambda r, s, v: bytes(96) + b"\x64\x92" * 16,
-        "twice": lambda r, s, v: (r + s + bytes([v])) * 2, "empty": lambda r, s, v: b"", "zeros": lambda r, s, v: bytes(65), "ones": lambda r, s, v: b"\xff" * 65,
+        "of a wallet": lambda r, s, v: r + s + bytes([v]) + b"\x64\x92" * 16, "of a wallet, zeros": lambda r, s,
+        v: bytes(96) + b"\x64\x92" * 16,
+        "twice": lambda r, s, v: (r + s + bytes([v])) * 2, "empty": lambda r, s, v: b"", "zeros": lambda r, s, v: bytes(65),
+        "ones": lambda r, s, v: b"\xff" * 65,
         "of 6,000 bytes": lambda r, s, v: b"\x11" * 6000,
     }  # fmt: skip
     for name, form in forms.items():
         yield f"the signature {name}", _signed(form)
     texts = {
-        "without 0x": lambda text: text[2:], "with 0X": lambda text: "0X" + text[2:], "with a digit too few": lambda text: text[:-1], "with no digits": lambda _: "0x" + "zz" * 65,
-        "in a list": lambda text: [text], "in an object": lambda text: {"signature": text}, "null": lambda _: None, "a number": lambda text: int(text[:12], 16),
+        "without 0x": lambda text: text[2:], "with 0X": lambda text: "0X" + text[2:],
+        "with a digit too few": lambda text: text[:-1], "with no digits": lambda _: "0x" + "zz" * 65,
+        "in a list": lambda text: [text], "in an object": lambda text: {"signature": text}, "null": lambda _: None,
+        "a number": lambda text: int(text[:12], 16),
         "with a space": lambda text: text + " ", "in capitals": lambda text: "0x" + text[2:].upper(), "left out": lambda _: ...,
     }  # fmt: skip
     for name, form in texts.items():
@@ -114,8 +124,10 @@ def _foreign(kind: str) -> Make:
 
 def domains(_: Scene, offer: Offer) -> Made:
     """Signatures for another contract, chain, or token."""
-    changes = [("name", "USDD"), ("name", ""), ("name", "usdc"), ("version", "1"), ("version", ""), ("chainId", 1), ("chainId", 0), ("chainId", 8453),
-               ("verifyingContract", OTHER), ("verifyingContract", "0x" + "00" * 20), ("verifyingContract", offer.terms["payTo"])]  # fmt: skip
+    changes = [("name", "USDD"), ("name", ""), ("name", "usdc"), ("version", "1"), ("version", ""), ("chainId", 1), ("chainId",
+        0), ("chainId", 8453),
+               ("verifyingContract", OTHER), ("verifyingContract", "0x" + "00" * 20), ("verifyingContract",
+               offer.terms["payTo"])]  # fmt: skip
     for member, value in changes:
         if str(offer.domain()[member]).lower() != str(value).lower():
             yield f"signed for the {member} {value!r}", _for_domain(member, value)
@@ -134,10 +146,24 @@ def accepted(_: Scene, offer: Offer) -> Made:
     """What the client says it has accepted, with an authorization for what was offered, and for 1."""
     for signed in ({}, {"value": "1"}):
         for member in ("scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds", "extra"):
-            for value in (*ODD, ..., "1", "upto", "Exact", "exact ", "EXACT", "base-sepolia", "eip155:1", "eip155:84532 ", "EIP155:84532", OTHER):
+            for value in (
+                *ODD,
+                ...,
+                "1",
+                "upto",
+                "Exact",
+                "exact ",
+                "EXACT",
+                "base-sepolia",
+                "eip155:1",
+                "eip155:84532 ",
+                "EIP155:84532",
+                OTHER,
+            ):
                 if value != offer.terms.get(member):
                     yield f"accepted.{member} = {value!r:.40}, {signed}", changed(("accepted", member), value, **signed)
-    for extra in ({"amount": "1"}, {"maxAmountRequired": "1"}, {"price": "0"}, {"extra": {**offer.terms["extra"], "amount": "1"}}, {"discount": "100%"},
+    for extra in ({"amount": "1"}, {"maxAmountRequired": "1"}, {"price": "0"}, {"extra": {**offer.terms["extra"],
+        "amount": "1"}}, {"discount": "100%"},
                   {"payTo ": OTHER}, {"PayTo": OTHER}, {"settled": True}, {"free": True}):  # fmt: skip
         yield f"accepted with {extra!r}, value 1", changed(("accepted",), {**offer.terms, **extra}, value="1")
     for value in (*ODD, ..., [offer.terms], "exact"):
@@ -157,18 +183,36 @@ def versions(_: Scene, __: Offer) -> Made:
 
 def payloads(_: Scene, __: Offer) -> Made:
     """What is inside or around a payment of 1."""
-    for value in (*ODD, ..., "0x", [{}], {"transaction": "AAAA"}, {"authorization": {}, "signature": "0x"}, {"permit2Authorization": {}, "signature": "0x"}):
+    for value in (
+        *ODD,
+        ...,
+        "0x",
+        [{}],
+        {"transaction": "AAAA"},
+        {"authorization": {}, "signature": "0x"},
+        {"permit2Authorization": {}, "signature": "0x"},
+    ):
         yield f"payload = {value!r:.40}", changed(("payload",), value, value="1")
         yield f"v1 payload = {value!r:.40}", changed_v1(("payload",), value, value="1")
     for member in ("authorization", "signature"):
         yield f"without {member}", changed(("payload", member), ...)
     wraps = {
-        "a list": lambda it: [it], "lists": lambda it: [[it]], "payment": lambda it: {"payment": it}, "paymentPayload": lambda it: {"paymentPayload": it},
-        "its payload": lambda it: it["payload"], "text": lambda it: str(it), "nothing": lambda _: {}, "null": lambda _: None, "true": lambda _: True,
+        "a list": lambda it: [it], "lists": lambda it: [[it]], "payment": lambda it: {"payment": it},
+        "paymentPayload": lambda it: {"paymentPayload": it},
+        "its payload": lambda it: it["payload"], "text": lambda it: str(it), "nothing": lambda _: {}, "null": lambda _: None,
+        "true": lambda _: True,
     }  # fmt: skip
     for name, wrap in wraps.items():
         yield f"the document is {name}", lambda who, wrap=wrap: one(wrap(who.good(value="1")))
-    for extensions in ({"payment-identifier": {"info": {"id": "x" * 5000}}}, {"x": None}, None, [], "x", {"sign-in-with-x": {"info": {}}}, {str(n): n for n in range(300)}):
+    for extensions in (
+        {"payment-identifier": {"info": {"id": "x" * 5000}}},
+        {"x": None},
+        None,
+        [],
+        "x",
+        {"sign-in-with-x": {"info": {}}},
+        {str(n): n for n in range(300)},
+    ):
         yield f"extensions {extensions!r:.40}, value 1", changed(("extensions",), extensions, value="1")
     for resource in ({"url": "https://other.example/"}, {}, None, "x", [], {"url": None}):
         yield f"resource {resource!r}, value 1", changed(("resource",), resource, value="1")
@@ -176,6 +220,7 @@ def payloads(_: Scene, __: Offer) -> Made:
 
 def several(_: Scene, __: Offer) -> Made:
     """Several payments of 1, and both generations at once."""
+
     def v2(who: Buyer) -> bytes:
         return pay.encode(who.good(value="1"))
 

@@ -1,6 +1,7 @@
 """Entry point; `run.sh` starts it."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -23,11 +24,23 @@ def main() -> int:
         return 2
     chosen = [attack for attack in ALL if not given.only or attack.name in given.only]
     try:
-        report = asyncio.run(_report(given, chosen))
+        report = asyncio.run(_until_told(given, chosen))
     except (Refused, OSError) as error:
-        print(f"The run did not begin: {error}", file=sys.stderr)
+        print(f"The run did not come to its end: {error}", file=sys.stderr)
+        return 2
+    except asyncio.CancelledError:
+        print("The run was stopped.", file=sys.stderr)
         return 2
     return _tell(report, given)
+
+
+async def _until_told(given: arguments.argparse.Namespace, chosen: list[Attack]) -> Report:
+    """Runs everything; a signal ends it, and with it all that was started."""
+    task = asyncio.current_task()
+    assert task
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await _report(given, chosen)
 
 
 async def _report(given: arguments.argparse.Namespace, chosen: list[Attack]) -> Report:
@@ -41,6 +54,7 @@ async def _report(given: arguments.argparse.Namespace, chosen: list[Attack]) -> 
 def _tell(report: Report, given: arguments.argparse.Namespace) -> int:
     print(report.text())
     kept = report.kept()
+    Path(given.leaks).unlink(missing_ok=True)
     if kept:
         Path(given.leaks).write_text(kept)
         print(f"bytes of leaks: {given.leaks}")

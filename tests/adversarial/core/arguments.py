@@ -16,7 +16,8 @@ another machine unless the one who runs it says that the server is theirs.
 EPILOG = """\
 A try ends as held, as a leak (priced content or a part of it came back without a settlement for it; or more was delivered
 than settled; or the site was made to work, or was lied to, where the suite can see it), as refused although paid, or as not
-applicable, with the reason. Exit status: 0 nothing leaked, 1 something did, 2 the run did not come to its end.
+applicable, with the reason. Exit status: 0 nothing leaked, 1 something did, 2 the run did not come to its end. What the reference
+server gives away in the proof is told for comparison and does not count.
 """
 
 

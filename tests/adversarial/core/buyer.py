@@ -1,6 +1,8 @@
 """Payments with something wrong about them, made anew for each try so that no two share an account or a nonce."""
 
+import base64
 import copy
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -9,7 +11,7 @@ from core import pay
 from core.attack import Need, Outcome, Try
 from core.http1 import Headers
 from core.pay import Json, Offer, Payer
-from core.scene import PAYMENT, Scene
+from core.scene import PAID_SECONDS, PAYMENT, Scene
 from core.target import Way
 
 V1 = b"X-PAYMENT"
@@ -73,7 +75,9 @@ def tries(scene: Scene, makers: list[Callable[[Scene, Offer], Made]]) -> Iterato
     """A try for each payment of the makers over HTTP/1.1, and for every fourth over h2c."""
     if scene.offer is None or not scene.funded:
         for maker in makers:
-            yield Try(maker.__name__, partial(_send, scene, Way.HTTP11, [], b"", scene.payer or Payer.made_up(scene.random)), NEEDS)
+            yield Try(
+                maker.__name__, partial(_send, scene, Way.HTTP11, [], b"", scene.payer or Payer.made_up(scene.random)), NEEDS
+            )
         return
     number = 0
     for maker in makers:
@@ -87,5 +91,25 @@ def tries(scene: Scene, makers: list[Callable[[Scene, Offer], Made]]) -> Iterato
 
 
 async def _send(scene: Scene, way: Way, fields: Headers, mark: bytes, payer: Payer) -> Outcome:
-    exchange = await scene.ask(way, scene.target.path, headers=fields, mark=mark, patience=10)
-    return scene.judge_paid([exchange], mark, payer, good=False)
+    exchange = await scene.ask(way, scene.target.path, headers=fields, mark=mark, patience=PAID_SECONDS)
+    return scene.judge_paid([exchange], mark, payer, good=_is_good(scene, fields, payer))
+
+
+def _is_good(scene: Scene, fields: Headers, payer: Payer) -> bool:
+    """Whether a payment is worth the price after all, in some reading: the other hexadecimal, a member said twice."""
+    return any(_is_worth(scene, value, payer, first) for _, value in fields for first in (True, False))
+
+
+def _is_worth(scene: Scene, value: bytes, payer: Payer, first: bool) -> bool:
+    def members(pairs: list[tuple[str, object]]) -> Json:
+        return dict(reversed(pairs)) if first else dict(pairs)
+
+    assert scene.offer
+    try:
+        payload = json.loads(base64.b64decode(value), object_pairs_hook=members)["payload"]
+        authorization, signature = payload["authorization"], payload["signature"].lower()
+        signed = pay.recovered(scene.offer.domain(), authorization, bytes.fromhex(signature.removeprefix("0x")))
+        price = int(scene.offer.terms["amount"])
+        return int(authorization["value"]) == price and signed == payer.address.lower()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False

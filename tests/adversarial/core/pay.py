@@ -10,8 +10,8 @@ import random
 import time
 from dataclasses import dataclass
 
-from Crypto.Hash import keccak
 from coincurve import PrivateKey, PublicKey
+from Crypto.Hash import keccak
 
 from core.http1 import Message
 

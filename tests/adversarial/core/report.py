@@ -17,20 +17,16 @@ class Report:
     """What was attacked: name, and in words what it was."""
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-
-    @property
-    def leaks(self) -> int:
-        return sum(row.leaks for row in self.rows)
-
-    @property
-    def incomplete(self) -> bool:
-        return any(row.broken or row.unfinished for row in self.rows)
+    compared: set[str] = field(default_factory=set)
+    """Servers that were attacked for comparison only: what they give away is told, and does not count."""
 
     def status(self) -> int:
         """The exit status."""
-        if self.leaks:
+        rows = [row for row in self.rows if row.server not in self.compared]
+        if any(row.leaks for row in rows):
             return 1
-        return 2 if self.incomplete or not any(row.tries for row in self.rows) else 0
+        incomplete = any(row.broken or row.unfinished for row in rows)
+        return 2 if incomplete or not any(row.tries for row in rows) else 0
 
     def merged(self) -> list["Line"]:
         """A line for each attack on each server, whatever the origin."""
@@ -64,7 +60,7 @@ class Report:
                 remarks.append(f"  {line.name}: {len(line.broken)} tries could not be made: {line.broken[0]}")
             if line.unfinished:
                 remarks.append(f"  {line.name}: {line.unfinished} tries were not made: the time was over")
-        return [""] + remarks if remarks else []
+        return ["", *remarks] if remarks else []
 
     def markdown(self) -> str:
         servers = list(self.servers)

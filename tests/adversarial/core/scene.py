@@ -20,6 +20,8 @@ PAYMENT = b"PAYMENT-SIGNATURE"
 NO_MARK = b"try-000000-00000000"
 """Stands where a mark is put later."""
 PATIENCE_SECONDS = 4.0
+PAID_SECONDS = 20.0
+"""Whoever has paid waits longer."""
 
 
 class OriginLog(Protocol):

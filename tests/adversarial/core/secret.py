@@ -61,9 +61,10 @@ class Secret:
         return None
 
 
-def learn(paid: Message, unpaid: list[Exchange]) -> Secret:
-    """Signs of content that was bought, without what unpaid answers say too."""
-    public = b"".join(exchange.received for exchange in unpaid).lower()
+def learn(paid: Message, public_answers: list[Exchange]) -> Secret:
+    """Signs of content that was bought, without what stands in answers that cost nothing."""
+    said = [body for exchange in public_answers for answer in exchange.messages() for body in _readings(answer.body)]
+    public = b"\0".join([*said, *(exchange.received for exchange in public_answers)]).lower()
     lines = sorted({line.strip() for line in _readings(paid.body)[-1].split(b"\n")}, key=len, reverse=True)
     secret = Secret()
     for line in lines[:LINES_MAX]:

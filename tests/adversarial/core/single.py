@@ -31,9 +31,9 @@ async def attack(given: argparse.Namespace, attacks: list[Attack]) -> Report:
 
 
 async def _get_to_know(scene: Scene, marker: str | None) -> None:
-    """Asks for the page unpaid, then with a payment, and looks for a page that is free."""
-    unpaid = [await scene.ask(Way.HTTP11, scene.target.path)]
-    answers = unpaid[0].answers()
+    """Asks for the page unpaid, for pages that cost nothing, and then for the page with a payment."""
+    unpaid = await scene.ask(Way.HTTP11, scene.target.path)
+    answers = unpaid.answers()
     if not answers:
         raise target.Refused(f"{scene.target.name} gives no answer")
     try:
@@ -42,34 +42,42 @@ async def _get_to_know(scene: Scene, marker: str | None) -> None:
         if answers[0].status != 402:
             raise target.Refused(f"the page is not priced: {why}") from why
         scene.notes.append(f"The page was not bought: {why}. Rows that need a payment do not apply.")
+    public = [unpaid, *await _public_pages(scene)]
     if scene.offer:
-        await _buy_once(scene, unpaid)
+        await _buy_once(scene, public)
     if marker:
-        if marker.encode().lower() in unpaid[0].received.lower():
-            raise target.Refused("the text of --marker stands in the unpaid answer, too")
+        if Secret([marker.encode()]).found(public):
+            raise target.Refused("the text of --marker stands in what costs nothing, too")
         scene.secret.texts.insert(0, marker.encode())
     if not scene.secret:
         raise target.Refused("nothing is known that stands in the priced page alone: give --marker or a key with funds")
-    if scene.target.free_path is None:
-        await _find_free_page(scene)
 
 
-async def _buy_once(scene: Scene, unpaid: list[Exchange]) -> None:
+async def _public_pages(scene: Scene) -> list[Exchange]:
+    """What the server says for nothing: pages share their frame, and that of an error page is no secret."""
+    browser = [(b"Accept", b"text/html"), (b"User-Agent", b"Mozilla/5.0")]
+    front = await scene.ask(Way.HTTP11, b"/")
+    status = front.status()
+    if scene.target.free_path is None and status is not None and status < 400:
+        scene.target.free_path = b"/"
+    nowhere = b"/" + scene.random.randbytes(8).hex().encode()
+    found = [front, await scene.ask(Way.HTTP11, nowhere), await scene.ask(Way.HTTP11, scene.target.path, headers=browser)]
+    found.append(await scene.ask(Way.HTTP11, scene.target.path + b"%"))
+    if scene.target.free_path:
+        found.append(await scene.ask(Way.HTTP11, scene.target.free_path))
+    return found
+
+
+async def _buy_once(scene: Scene, public: list[Exchange]) -> None:
     bought = await scene.buy(patience=60)
     answers = bought.answers()
     if answers and answers[0].status == 200:
         scene.funded = True
-        scene.secret = secret.learn(answers[0], unpaid)
+        scene.secret = secret.learn(answers[0], public)
     else:
         scene.any_payer = False
         status = answers[0].status if answers else "no answer"
         scene.notes.append(f"A payment was answered with {status}: rows that need one do not apply.")
-
-
-async def _find_free_page(scene: Scene) -> None:
-    answer = (await scene.ask(Way.HTTP11, b"/")).answers()
-    if answer and answer[0].status < 400 and answer[0].status != 402:
-        scene.target.free_path = b"/"
 
 
 def _described(scene: Scene) -> list[str]:

@@ -140,24 +140,48 @@ def _whole(path: str) -> Iterator[str]:
     yield f"http:/{path}"
     yield f"localhost{path}"
     yield f"*{path}"
-    yield f"*"
+    yield "*"
 
 
 def _mixed(path: str) -> Iterator[str]:
     """Habits on habits."""
     upper = path.upper()
     first, _, last = path[1:].partition("/")
-    for each in (
-        f"//{upper[1:]}", f"/x/..{upper}", f"/%2e{upper};x", f"/X/%2E%2E/{first};a//{last.upper()}", f"/{first}%2f%2e%2f{last}",
-        f"/{first};x%2f{last}", f"//h/{first}%252f{last}", f"/{first}%5c%2e%2e%5c{first}/{last}", f"/{upper[1:]}%20;x",
-        f"/{first}/;x/..;/{last}", f"/{first}/%3bx/{last}", f"/%252e/{first}%252f{last}", f"/{first}%2f..%2f{first}%2f{last}",
-        f"/{first}%2f;%2f{last}", f"//h%2fx//{first}/{last}", f"/{first}/./%20/../{last}", f"/{first}.//{last}.",
-        f"/{first}%20//{last}%20", f"/x;/../{first}/{last}", f"/x%3b/../{first}/{last}", f"/x%2f%2e%2e%2f{first}/{last}",
-        f"/{first}%3fx/../{last}", f"/{first}/{last}%3f%23", f"/{first}/{last}%23%3f;", f"/{first}/{last};%00", f"/{first}%",
-        f"/%2f/{first}/{last}", f"/%5c/{first}/{last}", f"/{first}/%2e%2e/{first}/{last}", f"/{first}/../{first}/{last}",
-        f"/./{first}/./{last}/.", f"/{first}//..//{first}/{last}", f"/{first}/%252e%252e/{first}/{last}",
-    ):  # fmt: skip
-        yield each
+    yield from (
+        f"//{upper[1:]}",
+        f"/x/..{upper}",
+        f"/%2e{upper};x",
+        f"/X/%2E%2E/{first};a//{last.upper()}",
+        f"/{first}%2f%2e%2f{last}",
+        f"/{first};x%2f{last}",
+        f"//h/{first}%252f{last}",
+        f"/{first}%5c%2e%2e%5c{first}/{last}",
+        f"/{upper[1:]}%20;x",
+        f"/{first}/;x/..;/{last}",
+        f"/{first}/%3bx/{last}",
+        f"/%252e/{first}%252f{last}",
+        f"/{first}%2f..%2f{first}%2f{last}",
+        f"/{first}%2f;%2f{last}",
+        f"//h%2fx//{first}/{last}",
+        f"/{first}/./%20/../{last}",
+        f"/{first}.//{last}.",
+        f"/{first}%20//{last}%20",
+        f"/x;/../{first}/{last}",
+        f"/x%3b/../{first}/{last}",
+        f"/x%2f%2e%2e%2f{first}/{last}",
+        f"/{first}%3fx/../{last}",
+        f"/{first}/{last}%3f%23",
+        f"/{first}/{last}%23%3f;",
+        f"/{first}/{last};%00",
+        f"/{first}%",
+        f"/%2f/{first}/{last}",
+        f"/%5c/{first}/{last}",
+        f"/{first}/%2e%2e/{first}/{last}",
+        f"/{first}/../{first}/{last}",
+        f"/./{first}/./{last}/.",
+        f"/{first}//..//{first}/{last}",
+        f"/{first}/%252e%252e/{first}/{last}",
+    )
 
 
 def _escaped(text: str) -> str:

@@ -1,6 +1,5 @@
 """The server under attack: where it listens, what it speaks, which of its pages is priced."""
 
-import asyncio
 import base64
 import ipaddress
 import socket
@@ -157,7 +156,7 @@ async def reachable(door: Door) -> bool:
     try:
         async with Connection(door):
             return True
-    except (OSError, asyncio.TimeoutError):
+    except (OSError, TimeoutError):
         return False
 
 

@@ -87,7 +87,7 @@ class Connection:
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.transport.abort()
-        with contextlib.suppress(OSError, asyncio.TimeoutError):
+        with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1)
 
     @property
@@ -105,7 +105,7 @@ class Connection:
         try:
             self._writer.write(data)
             await asyncio.wait_for(self._writer.drain(), self.patience)
-        except (OSError, asyncio.TimeoutError) as error:
+        except (OSError, TimeoutError) as error:
             self.exchange.note = f"while sending: {error!r}"
 
     def end(self) -> None:
@@ -120,7 +120,7 @@ class Connection:
         while not exchange.closed and not (enough and enough(exchange)):
             try:
                 data = await asyncio.wait_for(self._reader.read(65536), patience or self.patience)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 exchange.note = "nothing more came"
                 break
             except OSError as error:

@@ -111,7 +111,7 @@ class Facilitator:
             asked = json.loads(body)
             authorization = asked["paymentPayload"]["payload"]["authorization"]
             payer, nonce = str(authorization["from"]).lower(), str(authorization["nonce"]).lower()
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return 400, {"isValid": False, "invalidReason": "invalid_payload", "success": False,
                          "errorReason": "invalid_payload", "transaction": "", "network": NETWORK}  # fmt: skip
         script = self.scripts.get(payer, self.script)

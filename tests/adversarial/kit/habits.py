@@ -5,10 +5,11 @@ A habit says which paths an origin may take a target for. An origin serves the p
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 Reading = Callable[[bytes], Iterable[bytes]]
-READINGS_MAX = 4000
+READINGS_MAX = 500
+"""Readings of one target that are looked at; the simple ones come first."""
 
 
 def literal(target: bytes) -> list[bytes]:
@@ -77,18 +78,20 @@ def unicode(target: bytes) -> list[bytes]:
     return readings
 
 
-def everything(target: bytes) -> list[bytes]:
+def everything(target: bytes) -> Iterator[bytes]:
     """Has all habits at once, in any order: whatever some chain of servers could take for the page is the page."""
     fresh = [*literal(target), *url(target)]
     seen = set(fresh)
+    yield from fresh
     steps = (any_case, decoding, slashes, parameters, url, unicode, _resolving)
-    for _ in range(3):
-        found = {reading for path in fresh for step in steps for reading in step(path)} - seen
-        seen |= found
-        fresh = list(found)
-        if len(seen) > READINGS_MAX:
-            break
-    return list(seen)
+    while fresh and len(seen) < READINGS_MAX:
+        path = fresh.pop(0)
+        for step in steps:
+            for reading in step(path):
+                if reading not in seen:
+                    seen.add(reading)
+                    fresh.append(reading)
+                    yield reading
 
 
 def unquoted(path: bytes) -> bytes:

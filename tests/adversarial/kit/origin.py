@@ -34,11 +34,13 @@ class Kind:
     obeys_overrides: bool = False
     upgrades: bool = False
     """Whether it switches to HTTP/2 without TLS when asked (RFC 7540 §3.2)."""
+    works_seconds: float = 0.0
+    """How long it works on the priced page."""
 
 
 KINDS = [
     Kind("plain", "takes paths as they stand; obeys headers that name another target", fits=frozenset({"plain"}),
-         obeys_overrides=True),
+         framing=Framing(merges_trailers=True), obeys_overrides=True),
     Kind("any case", "disregards letter case", habits.any_case),
     Kind("decoding", "decodes before it routes, up to four times", habits.decoding),
     Kind("slashes", "merges slashes and back-slashes, drops trailing dots and spaces", habits.slashes),
@@ -52,8 +54,8 @@ KINDS = [
                          merges_trailers=True), obeys_overrides=True),
     Kind("length first", "reads loosely, Content-Length first", fits=frozenset({"framing"}),
          framing=Framing(bare_line_feeds=True, loose_fields=True, prefers_length=True, loose_chunks=True)),
-    Kind("no bodies", "does not expect requests to have a body", fits=frozenset({"framing"}),
-         framing=Framing(no_bodies=True)),
+    Kind("no bodies", "does not expect requests to have a body, and takes its time", fits=frozenset({"framing"}),
+         framing=Framing(no_bodies=True), works_seconds=0.02),
 ]  # fmt: skip
 
 
@@ -93,7 +95,10 @@ class Origin:
                     if self._wants_upgrade(request):
                         await self._switch(request, requests, writer)
                         break
-                    writer.write(self.answer(request))
+                    answer = self.answer(request)
+                    if self.kind.works_seconds and self._is_priced(request):
+                        await asyncio.sleep(self.kind.works_seconds)
+                    writer.write(answer)
                     await writer.drain()
                     if request.version == b"HTTP/1.0" or b"close" in b",".join(request.all(b"connection")).lower():
                         break

@@ -49,7 +49,7 @@ class Process:
             self.process.terminate()
         try:
             await asyncio.wait_for(self.process.wait(), END_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             self.process.kill()
             await self.process.wait()
 

@@ -5,8 +5,11 @@ import random
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from core import pay, runner
 from core.attack import Attack
@@ -22,111 +25,137 @@ from kit.pages import Pages
 from kit.processes import NotReady
 
 ROOT = Path(__file__).resolve().parents[3]
+OWN_ROUTES = "its own routes"
+Server = TypeVar("Server")
 
 
-class Kit:
-    """What stands behind the servers."""
+@dataclass(frozen=True)
+class Site:
+    """What stands behind a server: one of the kit's origins, or what the server serves itself."""
 
-    def __init__(self, folder: Path, pages: Pages, facilitator: Facilitator):
-        self.folder, self.pages, self.facilitator = folder, pages, facilitator
-        self.origins: list[tuple[str, frozenset[str], int, Origin | None]] = []
-        """Name, the attacks that fit, port, and the log where there is one."""
+    name: str
+    fits: frozenset[str]
+    """Kinds of attacks that are worth running; see `core.attack.Attack.origins`."""
+    port: int | None
+    log: Origin | None
+
+
+@dataclass
+class Proof:
+    """A run of the proof."""
+
+    given: Namespace
+    attacks: list[Attack]
+    folder: Path
+    pages: Pages
+    facilitator: Facilitator
+    stack: AsyncExitStack
+    report: Report
+    bounds: Bounds
+    sites: list[Site] = field(default_factory=list)
+
+    async def start_sites(self) -> None:
+        wanted = set(self.given.origin)
+        if not wanted or "nginx" in wanted:
+            nginx = await Nginx.start(self.folder, self.pages)
+            self.stack.push_async_callback(nginx.stop)
+            self.sites.append(Site("nginx", frozenset({"path", "framing"}), nginx.port, None))
+            self.report.notes.append(f"One of the origins is nginx {nginx.version}.")
+        for kind in KINDS:
+            if not wanted or kind.name in wanted:
+                origin = await Origin(kind, self.pages).start()
+                self.stack.push_async_callback(origin.stop)
+                self.sites.append(Site(kind.name, kind.fits, origin.port, origin))
+        unknown = wanted - {site.name for site in self.sites} - {OWN_ROUTES}
+        if unknown:
+            names = ["nginx", OWN_ROUTES, *(kind.name for kind in KINDS)]
+            raise Refused(f"no such origin: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+
+    async def attack_tollgate(self) -> None:
+        binary = Path(self.given.tollgate or ROOT / "target/debug/tollgate").resolve()
+        if not binary.is_file():
+            raise Refused(f"{binary} is not there: build it with cargo build, or name one with --tollgate")
+        await tollgate.make_certificate(self.folder)
+        self.report.servers["tollgate"] = f"{await tollgate.version(binary)}, settling before it releases an answer"
+        plan = tollgate.Plan(binary, self.folder, self.facilitator.url)
+        servers = await asyncio.gather(*(_twice(lambda site=site: plan.start(site.name, site.port)) for site in self.sites))
+        for server in servers:
+            self.stack.push_async_callback(server.stop)
+        for site, server in zip(self.sites, servers, strict=True):
+            await self._attack("tollgate", site, server.target)
+
+    async def attack_reference(self) -> None:
+        self.report.servers[reference.NAME] = reference.about()
+        if self.given.server != "reference":
+            self.report.compared.add(reference.NAME)
+        plan = reference.Plan(self.folder, self.facilitator.url, self.pages)
+        own = Site(OWN_ROUTES, frozenset({"plain", "path"}), None, None)
+        if not self.given.origin or OWN_ROUTES in self.given.origin:
+            await self._attack_one_reference(plan, own)
+        # How requests are framed is a matter of what forwards them, which here is not the reference's own.
+        for site in self.sites:
+            if site.fits & {"plain", "path"}:
+                await self._attack_one_reference(plan, site)
+
+    async def _attack_one_reference(self, plan: reference.Plan, site: Site) -> None:
+        server = await _twice(lambda: plan.start(site.name, site.port))
+        try:
+            await self._attack(reference.NAME, site, server.target)
+        finally:
+            await server.stop()
+
+    async def _attack(self, server: str, site: Site, aim: Target) -> None:
+        for attack in self.attacks:
+            fits = site.fits if server == "tollgate" else site.fits - {"framing"}
+            if not fits & attack.origins:
+                continue
+            # Every row has random choices of its own, so that --only repeats them.
+            scene = await self._scene(f"{self.given.seed} {server} {site.name} {attack.name}", site, aim)
+            row = await runner.run(attack, scene, self.bounds, server, site.name)
+            self.report.rows.append(row)
+            counts = f"{row.tries:>6} tries {row.leaks:>5} leaks {row.seconds:>7.1f} s"
+            print(f"{server:<15} {site.name:<16} {attack.name:<22} {counts}", file=sys.stderr)
+
+    async def _scene(self, seed: str, site: Site, aim: Target) -> Scene:
+        source = random.Random(seed)
+        scene = Scene(aim, self.pages.secret(), source, self.given.tries, payer=pay.Payer.made_up(source), any_payer=True)
+        scene.origin, scene.books, scene.facilitator = site.log, self.facilitator, self.facilitator
+        answers = (await scene.ask(Way.HTTP11, aim.path)).answers()
+        if not answers:
+            raise Refused(f"{aim.name} does not answer")
+        try:
+            scene.offer = pay.read_offer(answers[0])
+        except pay.Unpayable as why:
+            raise Refused(f"{aim.name} does not sell: {why}") from why
+        bought = await scene.buy(patience=30)
+        if bought.status() != 200 or self.pages.token.encode() not in bought.received:
+            raise Refused(f"{aim.name} does not deliver what was paid for: {bought.received[:500]!r} {bought.note}")
+        scene.funded = True
+        return scene
 
 
 async def run(given: Namespace, attacks: list[Attack]) -> Report:
     """Starts everything, attacks it, ends everything."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adversarial-")))
-        source = random.Random(given.seed)
-        pages = Pages.of(source)
         facilitator = await Facilitator().start()
         stack.push_async_callback(facilitator.stop)
-        kit = Kit(folder, pages, facilitator)
-        report = Report(given.seed)
+        pages, bounds = Pages.of(random.Random(given.seed)), Bounds(given.rate, given.seconds)
+        proof = Proof(given, attacks, folder, pages, facilitator, stack, Report(given.seed), bounds)
         try:
-            await _start_origins(kit, given, stack, report)
-            bounds = Bounds(given.rate, given.seconds)
+            await proof.start_sites()
             if given.server != "reference":
-                await _attack_tollgate(kit, given, attacks, bounds, report, stack)
+                await proof.attack_tollgate()
             if given.server != "tollgate":
-                await _attack_reference(kit, given, attacks, bounds, report, stack)
+                await proof.attack_reference()
         except NotReady as error:
             raise Refused(str(error)) from error
-        return report
+        return proof.report
 
 
-async def _start_origins(kit: Kit, given: Namespace, stack: AsyncExitStack, report: Report) -> None:
-    wanted = set(given.origin)
-    if not wanted or "nginx" in wanted:
-        nginx = await Nginx.start(kit.folder, kit.pages)
-        stack.push_async_callback(nginx.stop)
-        kit.origins.append(("nginx", frozenset({"path", "framing"}), nginx.port, None))
-        report.notes.append(f"nginx {nginx.version} is one of the origins.")
-    for kind in KINDS:
-        if not wanted or kind.name in wanted:
-            origin = await Origin(kind, kit.pages).start()
-            stack.push_async_callback(origin.stop)
-            kit.origins.append((kind.name, kind.fits, origin.port, origin))
-    if not kit.origins:
-        raise Refused(f"no such origin; there are nginx, {', '.join(kind.name for kind in KINDS)}")
-
-
-async def _attack_tollgate(
-    kit: Kit, given: Namespace, attacks: list[Attack], bounds: Bounds, report: Report, stack: AsyncExitStack
-) -> None:
-    binary = Path(given.tollgate or ROOT / "target/debug/tollgate").resolve()
-    if not binary.is_file():
-        raise Refused(f"{binary} is not there: build it with cargo build, or name one with --tollgate")
-    await tollgate.make_certificate(kit.folder)
-    report.servers["tollgate"] = f"{await tollgate.version(binary)}, settles before it releases an answer"
-    starting = [
-        tollgate.Tollgate.start(binary, kit.folder, name, port, kit.facilitator.url) for name, _, port, _ in kit.origins
-    ]
-    servers = await asyncio.gather(*starting)
-    for server in servers:
-        stack.push_async_callback(server.stop)
-    for (name, fits, _, log), server in zip(kit.origins, servers, strict=True):
-        await _attack(kit, given, attacks, bounds, report, "tollgate", name, fits, log, server.target)
-
-
-async def _attack_reference(
-    kit: Kit, given: Namespace, attacks: list[Attack], bounds: Bounds, report: Report, stack: AsyncExitStack
-) -> None:
-    report.servers[reference.NAME] = reference.about()
-    for name, fits, port, log in [("its own routes", frozenset({"plain", "path"}), None, None), *kit.origins]:
-        server = await reference.Reference.start(kit.folder, name, port, kit.facilitator.url, kit.pages)
-        stack.push_async_callback(server.stop)
-        await _attack(kit, given, attacks, bounds, report, reference.NAME, name, fits, log, server.target)
-        await server.stop()
-
-
-async def _attack(
-    kit: Kit, given: Namespace, attacks: list[Attack], bounds: Bounds, report: Report,
-    server: str, origin: str, fits: frozenset[str], log: Origin | None, aim: Target,
-) -> None:  # fmt: skip
-    for attack in attacks:
-        if not fits & attack.origins:
-            continue
-        # Every row has random choices of its own, so that --only repeats them.
-        scene = await _scene(kit, given, f"{given.seed} {server} {origin} {attack.name}", log, aim)
-        row = await runner.run(attack, scene, bounds, server, origin)
-        report.rows.append(row)
-        print(f"{server:<15} {origin:<16} {attack.name:<22} {row.tries:>6} tries {row.leaks:>5} leaks", file=sys.stderr)
-
-
-async def _scene(kit: Kit, given: Namespace, seed: str, log: Origin | None, aim: Target) -> Scene:
-    source = random.Random(seed)
-    scene = Scene(aim, kit.pages.secret(), source, given.tries, payer=pay.Payer.made_up(source), any_payer=True)
-    scene.origin, scene.books, scene.facilitator = log, kit.facilitator, kit.facilitator
-    answers = (await scene.ask(Way.HTTP11, aim.path)).answers()
-    if not answers:
-        raise Refused(f"{aim.name} does not answer")
+async def _twice(start: Callable[[], Awaitable[Server]]) -> Server:
+    """Starts a server, and once more if it did not come up: a port that was free can be taken meanwhile."""
     try:
-        scene.offer = pay.read_offer(answers[0])
-    except pay.Unpayable as why:
-        raise Refused(f"{aim.name} does not sell: {why}") from why
-    bought = await scene.buy(patience=30)
-    if bought.status() != 200 or kit.pages.token.encode() not in bought.received:
-        raise Refused(f"{aim.name} does not deliver what was paid for: {bought.received[:500]!r} {bought.note}")
-    scene.funded = True
-    return scene
+        return await start()
+    except NotReady:
+        return await start()

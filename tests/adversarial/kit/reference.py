@@ -1,6 +1,7 @@
 """The reference server, `@x402/express`: with routes of its own, and forwarding to the kit's origins."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.target import Target, free_port, reachable
@@ -29,23 +30,32 @@ class Reference:
     def __init__(self, process: Process, target: Target):
         self.process, self.target = process, target
 
-    @staticmethod
-    async def start(folder: Path, name: str, origin: int | None, facilitator: str, pages: Pages) -> "Reference":
+    async def stop(self) -> None:
+        await self.process.stop()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How reference servers are started."""
+
+    folder: Path
+    facilitator: str
+    pages: Pages
+
+    async def start(self, name: str, origin: int | None) -> Reference:
+        """Starts one in front of an origin, or with routes of its own."""
         port = free_port()
         name = "reference-" + name.replace(" ", "-")
-        content = folder / "priced.txt"
-        content.write_bytes(pages.priced)
+        content = self.folder / "priced.txt"
+        content.write_bytes(self.pages.priced)
         env = {
-            "PORT": str(port), "FACILITATOR": facilitator, "PAY_TO": PAY_TO, "PRICED": PRICED.decode(),
-            "FREE": FREE.decode(), "CONTENT": str(content), "TOKEN": pages.token, "NODE_ENV": "production",
+            "PORT": str(port), "FACILITATOR": self.facilitator, "PAY_TO": PAY_TO, "PRICED": PRICED.decode(),
+            "FREE": FREE.decode(), "CONTENT": str(content), "TOKEN": self.pages.token, "NODE_ENV": "production",
             "UPSTREAM": f"http://127.0.0.1:{origin}" if origin else "",
         }  # fmt: skip
-        process = await Process.start(name, folder, "node", str(FOLDER / "server.mjs"), env=env)
+        process = await Process.start(name, self.folder, "node", str(FOLDER / "server.mjs"), env=env)
         door = Door("127.0.0.1", port)
         await process.ready(lambda: reachable(door))
         target = Target(name, [door], PRICED, FREE, host=b"127.0.0.1:%d" % port)
         await target.probe()
         return Reference(process, target)
-
-    async def stop(self) -> None:
-        await self.process.stop()

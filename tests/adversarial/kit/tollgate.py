@@ -1,5 +1,6 @@
 """tollgate as a server under test: one process in front of each origin."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.target import Target, free_port, reachable
@@ -46,15 +47,27 @@ class Tollgate:
     def __init__(self, process: Process, target: Target):
         self.process, self.target = process, target
 
-    @staticmethod
-    async def start(binary: Path, folder: Path, name: str, origin: int, facilitator: str, more: str = "") -> "Tollgate":
+    async def stop(self) -> None:
+        await self.process.stop()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How gateways are started."""
+
+    binary: Path
+    folder: Path
+    facilitator: str
+
+    async def start(self, name: str, origin: int | None, more: str = "") -> Tollgate:
+        """Starts one in front of an origin, with more configuration behind the usual one."""
         plain, tls, admin = free_port(), free_port(), free_port()
         name = "tollgate-" + name.replace(" ", "-")
-        configuration = folder / f"{name}.toml"
-        text = CONFIGURATION.format(plain=plain, tls=tls, admin=admin, origin=origin, facilitator=facilitator,
-                                    pay_to=PAY_TO, name=name, priced=PRICED.decode()) + more  # fmt: skip
-        configuration.write_text(text)
-        process = await Process.start(name, folder, str(binary), "-c", str(configuration))
+        configuration = self.folder / f"{name}.toml"
+        text = CONFIGURATION.format(plain=plain, tls=tls, admin=admin, origin=origin, facilitator=self.facilitator,
+                                    pay_to=PAY_TO, name=name, priced=PRICED.decode())  # fmt: skip
+        configuration.write_text(text + more)
+        process = await Process.start(name, self.folder, str(self.binary), "-c", str(configuration))
         doors = [Door("127.0.0.1", plain), Door("127.0.0.1", tls, tls=True)]
         await process.ready(lambda: reachable(Door("127.0.0.1", admin)))
         for door in doors:
@@ -62,9 +75,6 @@ class Tollgate:
         target = Target(name, doors, PRICED, FREE, host=b"127.0.0.1:%d" % plain)
         await target.probe()
         return Tollgate(process, target)
-
-    async def stop(self) -> None:
-        await self.process.stop()
 
 
 async def version(binary: Path) -> str:
