@@ -2,6 +2,7 @@
 
 mod events;
 mod node;
+mod permits;
 mod search;
 
 use std::collections::HashMap;
@@ -12,9 +13,9 @@ use alloy_sol_types::SolEvent;
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
-use self::events::Spends;
 pub(crate) use self::events::{Deed, Wanted, deed_in};
 use self::node::{Block, Filter, Log, Node, Receipt};
+use self::permits::Permit;
 use self::search::{Scan, around};
 use super::settings::ChainSettings;
 use super::{Chain, ChainError, Finding, NonceUse, Received, rpc};
@@ -124,7 +125,8 @@ impl EvmChain {
                 self.search_eip3009(*asset, *nonce, wanted, window).await
             }
             OnChain::Permit2 { token, nonce, .. } => {
-                self.search_permit2(*token, *nonce, wanted, window).await
+                let permit = Permit { token: *token, nonce: *nonce, wanted };
+                self.search_permit2(payment, permit, window).await
             }
         }
     }
@@ -173,8 +175,7 @@ impl EvmChain {
         Ok(Some((receipt, block)))
     }
 
-    /// Whether the transaction that a facilitator named made this payment. The word of a facilitator
-    /// is enough for which permit it spent, where the transaction does not show that.
+    /// Whether the transaction that a facilitator named made this payment.
     async fn hint_paid(
         &self,
         payment: &OnChain,
@@ -186,15 +187,7 @@ impl EvmChain {
                 Ok(events::deed(receipt, *asset, wanted, *nonce) == Deed::Paid)
             }
             OnChain::Permit2 { token, nonce, .. } => {
-                if !events::has_transfer(receipt, *token, wanted) || !events::has_settlement(receipt) {
-                    return Ok(false);
-                }
-                let transaction = self.node.transaction(receipt.transaction_hash).await?;
-                Ok(match events::spends(&transaction, *token) {
-                    Spends::Nonce(owner, spent) => owner == wanted.from && spent == *nonce,
-                    Spends::Unclear => true,
-                    Spends::None => false,
-                })
+                self.hint_spent(Permit { token: *token, nonce: *nonce, wanted }, receipt).await
             }
         }
     }
@@ -242,63 +235,6 @@ impl EvmChain {
             }
         }
         Ok(None)
-    }
-
-    /// Permit2 tells of no nonce that is used, so every transfer that could be the payment is looked
-    /// at.
-    async fn search_permit2(
-        &self,
-        token: Address,
-        nonce: U256,
-        wanted: Wanted,
-        window: Window,
-    ) -> Result<Finding, ChainError> {
-        let (word, bit) = place_of(nonce);
-        let signatures =
-            vec![events::Transfer::SIGNATURE_HASH, events::UnorderedNonceInvalidation::SIGNATURE_HASH];
-        let topics = vec![signatures, vec![wanted.from.into_word()]];
-        let mut scan = window.scan(&self.node, Filter { addresses: vec![token, PERMIT2], topics });
-        let (mut invalidated, mut unclear) = (None, None);
-        while let Some(page) = scan.page().await? {
-            for log in page {
-                let hash = log.transaction_hash;
-                let of_permit2 = log.address == PERMIT2;
-                let invalid = of_permit2.then(|| events::invalidation(&log)).flatten();
-                if invalid.is_some_and(|(at, mask)| at == word && mask & bit != U256::ZERO) {
-                    invalidated.get_or_insert(hash);
-                }
-                if of_permit2 || events::transfer(&log) != Some(wanted) {
-                    continue;
-                }
-                match events::spends(&self.node.transaction(hash).await?, token) {
-                    Spends::Nonce(owner, spent) if owner == wanted.from && spent == nonce => {
-                        let found = self.receipt_of(Some(hash), window.judged).await?;
-                        let moved = found.filter(|(receipt, _)| events::has_transfer(receipt, token, wanted));
-                        return moved
-                            .map(|(_, block)| paid(wanted, hash, block))
-                            .ok_or_else(|| contradiction(hash));
-                    }
-                    Spends::Unclear => {
-                        // Without a word of the proxy no permit was spent through it.
-                        let found = self.receipt_of(Some(hash), window.judged).await?;
-                        if found.is_none_or(|(receipt, _)| events::has_settlement(&receipt)) {
-                            unclear = Some(hash);
-                        }
-                    }
-                    Spends::Nonce(..) | Spends::None => {}
-                }
-            }
-        }
-        match unclear {
-            Some(hash) => {
-                let cause = format!("whether transaction {hash} spent the permit cannot be seen");
-                Err(ChainError::new(cause))
-            }
-            None if window.whole => {
-                Ok(Finding::Spent { transaction: invalidated.map(|hash| hash.to_string()) })
-            }
-            None => Err(window.no_trace()),
-        }
     }
 
     async fn time_of(&self, log: &Log, known: &mut HashMap<u64, u64>) -> Result<UnixSeconds, ChainError> {

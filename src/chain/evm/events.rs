@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256, Bytes, U256};
 use alloy_sol_types::{SolCall, SolEvent, sol};
 
-use super::node::{Log, Receipt, Transaction};
+use super::node::{Call, Log, Receipt, Transaction};
 use crate::scheme::EXACT_PROXY;
 
 sol! {
@@ -174,7 +174,12 @@ fn deed_among(events: &[TokenEvent], wanted: Wanted, nonce: B256) -> Deed {
 
 /// Whether a transaction made this transfer of an asset.
 pub(super) fn has_transfer(receipt: &Receipt, asset: Address, wanted: Wanted) -> bool {
-    receipt.logs.iter().any(|log| log.address == asset && transfer(log) == Some(wanted))
+    transfers(receipt, asset, wanted) > 0
+}
+
+/// How often a transaction made this transfer of an asset.
+pub(super) fn transfers(receipt: &Receipt, asset: Address, wanted: Wanted) -> usize {
+    receipt.logs.iter().filter(|log| log.address == asset && transfer(log) == Some(wanted)).count()
 }
 
 /// Whether the x402 proxy says that a payment was settled in a transaction.
@@ -183,11 +188,28 @@ pub(super) fn has_settlement(receipt: &Receipt) -> bool {
     receipt.logs.iter().any(|log| log.address == EXACT_PROXY && settled(log))
 }
 
+/// A permit that the proxy spends, and what for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spent {
+    pub(super) owner: Address,
+    pub(super) nonce: U256,
+    pub(super) token: Address,
+    amount: U256,
+    to: Address,
+}
+
+impl Spent {
+    /// The transfer that it makes.
+    pub(super) const fn wanted(&self) -> Wanted {
+        Wanted { from: self.owner, to: self.to, value: self.amount }
+    }
+}
+
 /// Which permit a transaction spends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spends {
-    /// This nonce of this owner, and no other.
-    Nonce(Address, U256),
+    /// This one, and no other.
+    Permit(Spent),
     /// None at all.
     None,
     /// That cannot be seen: it calls a contract that may call the proxy.
@@ -198,23 +220,49 @@ pub(super) enum Spends {
 /// so only a transaction that calls the proxy itself shows it.
 pub(super) fn spends(transaction: &Transaction, token: Address) -> Spends {
     match transaction.to {
-        Some(to) if to == EXACT_PROXY => {
-            if let Ok(call) = settleCall::abi_decode_validate(&transaction.input) {
-                return Spends::Nonce(call.owner, call.permit.nonce);
-            }
-            match settleWithPermitCall::abi_decode_validate(&transaction.input) {
-                Ok(call) => Spends::Nonce(call.owner, call.permit.nonce),
-                Err(_) => Spends::Unclear,
-            }
-        }
+        Some(to) if to == EXACT_PROXY => spent(&transaction.input).map_or(Spends::Unclear, Spends::Permit),
         // A transfer by the token's own means.
         Some(to) if to == token => Spends::None,
         _ => Spends::Unclear,
     }
 }
 
+/// The permit that a call of the proxy spends.
+fn spent(input: &Bytes) -> Option<Spent> {
+    let settle = || {
+        let call = settleCall::abi_decode_validate(input).ok()?;
+        Some((call.permit, call.owner, call.witness))
+    };
+    let settle_with_permit = || {
+        let call = settleWithPermitCall::abi_decode_validate(input).ok()?;
+        Some((call.permit, call.owner, call.witness))
+    };
+    let (permit, owner, witness) = settle().or_else(settle_with_permit)?;
+    let PermitTransferFrom { permitted, nonce, .. } = permit;
+    Some(Spent { owner, nonce, token: permitted.token, amount: permitted.amount, to: witness.to })
+}
+
+/// Every permit that was spent by a call of the proxy within a call, itself included. What was taken
+/// back, because the call or one around it failed, was not spent; and a call that only borrows the
+/// proxy's code is none of the proxy's.
+pub(super) fn all_spent(call: &Call) -> Vec<Spent> {
+    let (mut found, mut open) = (Vec::new(), vec![call]);
+    while let Some(call) = open.pop() {
+        if call.failed() {
+            continue;
+        }
+        if call.kind == "CALL" && call.to == Some(EXACT_PROXY) {
+            found.extend(spent(&call.input));
+        }
+        open.extend(&call.calls);
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     const PAYER: Address = Address::repeat_byte(1);
@@ -287,12 +335,62 @@ mod tests {
         let call = |to: Option<Address>, input: Vec<u8>| {
             spends(&Transaction { hash: B256::ZERO, to, input: input.into() }, token)
         };
-        let ours = Spends::Nonce(PAYER, U256::from(9));
+        let ours = Spends::Permit(Spent {
+            owner: PAYER,
+            nonce: U256::from(9),
+            token: PAYEE,
+            amount: U256::from(5),
+            to: PAYEE,
+        });
         assert_eq!(call(Some(EXACT_PROXY), settle.abi_encode()), ours);
         assert_eq!(call(Some(EXACT_PROXY), with_permit.abi_encode()), ours);
         assert_eq!(call(Some(PAYEE), settle.abi_encode()), Spends::Unclear);
         assert_eq!(call(Some(EXACT_PROXY), vec![1, 2, 3, 4]), Spends::Unclear);
         assert_eq!(call(None, vec![]), Spends::Unclear);
         assert_eq!(call(Some(token), vec![]), Spends::None);
+    }
+
+    /// A call of a contract with others in it, as nodes tell it.
+    fn call(to: Address, input: &[u8], calls: &[Value]) -> Value {
+        json!({"type": "CALL", "from": PAYER, "to": to, "input": Bytes::copy_from_slice(input), "calls": calls})
+    }
+
+    fn with(mut call: Value, member: &str, value: &str) -> Value {
+        call[member] = value.into();
+        call
+    }
+
+    #[test]
+    fn of_the_calls_within_a_transaction_those_count_that_the_proxy_got_and_that_were_not_taken_back() {
+        let settle = |nonce: u64| {
+            let permitted = TokenPermissions { token: PAYEE, amount: U256::from(5) };
+            let permit = PermitTransferFrom { permitted, nonce: U256::from(nonce), deadline: U256::MAX };
+            let witness = Witness { to: PAYEE, validAfter: U256::ZERO };
+            settleCall { permit, owner: PAYER, witness, signature: [1; 65].into() }.abi_encode()
+        };
+        let (ours, other) = (call(EXACT_PROXY, &settle(9), &[]), call(EXACT_PROXY, &settle(8), &[]));
+        let within = |calls: Vec<Value>| call(PAYEE, &[], &calls);
+        let failed = |call: Value| with(call, "error", "execution reverted");
+        for (trace, nonces) in [
+            (ours.clone(), vec![9]),
+            (within(vec![ours.clone()]), vec![9]),
+            (within(vec![within(vec![within(vec![ours.clone()]), other.clone()])]), vec![8, 9]),
+            (within(vec![ours.clone(), ours.clone()]), vec![9, 9]),
+            // Taken back, with all that is within.
+            (failed(ours.clone()), vec![]),
+            (within(vec![failed(ours.clone()), other.clone()]), vec![8]),
+            (within(vec![failed(within(vec![ours.clone()])), other]), vec![8]),
+            // Somebody else, who was sent the same.
+            (within(vec![call(PAYEE, &settle(9), &[])]), vec![]),
+            // The proxy's code, and not the proxy.
+            (within(vec![with(ours.clone(), "type", "DELEGATECALL")]), vec![]),
+            (within(vec![with(ours, "type", "CALLCODE")]), vec![]),
+            (within(vec![call(EXACT_PROXY, &[1, 2, 3, 4], &[])]), vec![]),
+        ] {
+            let read: Call = serde_json::from_value(trace.clone()).unwrap();
+            let mut found: Vec<u64> = all_spent(&read).iter().map(|spent| spent.nonce.to()).collect();
+            found.sort_unstable();
+            assert_eq!(found, nonces, "{trace}");
+        }
     }
 }

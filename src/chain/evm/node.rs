@@ -73,6 +73,27 @@ pub(super) struct Transaction {
     pub(super) input: Bytes,
 }
 
+/// A call that a transaction made, with those within it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub(super) struct Call {
+    /// `CALL`, `DELEGATECALL`, `CREATE`, …
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    pub(super) to: Option<Address>,
+    #[serde(default)]
+    pub(super) input: Bytes,
+    error: Option<String>,
+    #[serde(default)]
+    pub(super) calls: Vec<Call>,
+}
+
+impl Call {
+    /// Whether what it did was taken back.
+    pub(super) const fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+}
+
 /// Which events are looked for: of one of these contracts, with these topics; an empty place takes
 /// any.
 #[derive(Debug, Clone)]
@@ -175,6 +196,14 @@ impl Node {
         found
             .filter(|transaction| transaction.hash == hash)
             .ok_or_else(|| ChainError::new(format!("the node does not have transaction {hash}")))
+    }
+
+    /// Every call that a transaction made. Many nodes do not offer this; nor is an answer read that is
+    /// larger than others, or in which calls lie deeper in each other than some sixty.
+    pub(super) async fn trace(&self, transaction: B256) -> Result<Call, ChainError> {
+        let method = "debug_traceTransaction";
+        let tracer = json!({"tracer": "callTracer"});
+        self.ask(method, (transaction, tracer)).await.map_err(failed(method))
     }
 
     /// The events of some blocks, both ends included, in one question.

@@ -13,7 +13,10 @@ use crate::support::gateway::free_address;
 use crate::support::{Act, Server};
 
 /// A node in front of the chain that does as scripted; without a word of the script, as the chain.
-async fn in_front(scene: &Scene, script: impl Fn(&Value) -> Option<Act> + Send + Sync + 'static) -> Server {
+pub(super) async fn in_front(
+    scene: &Scene,
+    script: impl Fn(&Value) -> Option<Act> + Send + Sync + 'static,
+) -> Server {
     let chain = scene.anvil.url.strip_prefix("http://").unwrap().to_owned();
     Server::start(move |request| {
         let question: Value = serde_json::from_slice(&request.body).unwrap();
@@ -41,7 +44,7 @@ fn instead(question: &Value, method: &str, result: &Value) -> Option<Act> {
         .then(|| Act::json(200, &json!({"jsonrpc": "2.0", "id": question["id"], "result": result})))
 }
 
-fn error(question: &Value, code: i64, message: &str) -> Act {
+pub(super) fn error(question: &Value, code: i64, message: &str) -> Act {
     let error = json!({"code": code, "message": message});
     Act::json(200, &json!({"jsonrpc": "2.0", "id": question["id"], "error": error}))
 }

@@ -61,6 +61,14 @@ sol! {
             bytes signature
         ) external;
         function cancelAuthorization(address authorizer, bytes32 nonce, uint8 v, bytes32 r, bytes32 s) external;
+        struct SignatureTransferDetails {
+            address to;
+            uint256 requestedAmount;
+        }
+
+        function permitTransferFrom(
+            PermitTransferFrom permit, SignatureTransferDetails details, address owner, bytes signature
+        ) external;
         function settle(PermitTransferFrom permit, address owner, Witness witness, bytes signature) external;
         function invalidateUnorderedNonces(uint256 wordPos, uint256 mask) external;
         function run(address[] targets, bytes[] inputs) external;
@@ -86,6 +94,13 @@ pub mod signed {
             uint256 nonce;
             uint256 deadline;
             Witness witness;
+        }
+
+        struct PermitTransferFrom {
+            TokenPermissions permitted;
+            address spender;
+            uint256 nonce;
+            uint256 deadline;
         }
 
         struct CancelAuthorization {
@@ -337,8 +352,8 @@ pub fn permit(to: Address, amount: u64, nonce: U256, deadline: u64) -> signed::P
     }
 }
 
-/// The signature of a permit.
-pub fn sign_permit(payer: &Payer, permit: &signed::PermitWitnessTransferFrom) -> String {
+/// The signature of a permit, of whatever kind.
+pub fn sign_permit(payer: &Payer, permit: &impl SolStruct) -> String {
     let chain_id = Some(U256::from(CHAIN_ID));
     let domain = Eip712Domain::new(Some("Permit2".into()), None, chain_id, Some(PERMIT2), None);
     payer.sign(permit.eip712_signing_hash(&domain))
@@ -358,6 +373,25 @@ pub fn settle_call(payer: &Payer, permit: &signed::PermitWitnessTransferFrom) ->
         owner: payer.address(),
         witness: Contracts::Witness { to: permit.witness.to, validAfter: permit.witness.validAfter },
         signature: sign_permit(payer, permit).parse().unwrap(),
+    }
+}
+
+/// The call by which a contract spends a permit's nonce for one unit that comes back to the payer.
+pub fn waste_call(
+    payer: &Payer,
+    spender: Address,
+    nonce: U256,
+    deadline: U256,
+) -> Contracts::permitTransferFromCall {
+    let permitted = signed::TokenPermissions { token: TOKEN, amount: U256::ONE };
+    let signature = sign_permit(payer, &signed::PermitTransferFrom { permitted, spender, nonce, deadline });
+    let permitted = Contracts::TokenPermissions { token: TOKEN, amount: U256::ONE };
+    let owner = payer.address();
+    Contracts::permitTransferFromCall {
+        permit: Contracts::PermitTransferFrom { permitted, nonce, deadline },
+        details: Contracts::SignatureTransferDetails { to: owner, requestedAmount: U256::ONE },
+        owner,
+        signature: signature.parse().unwrap(),
     }
 }
 
