@@ -26,7 +26,8 @@ const V1_NETWORKS: [&str; 4] = ["base", "base-sepolia", "avalanche", "avalanche-
 /// Everything that is wrong with it, in the order of the file, warnings included.
 pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
-    let source = Source::new(file_name, text, syntax::secrets(text, tree.get_ref()));
+    let source =
+        Source::new(file_name, text, syntax::secrets(text, tree.get_ref(), !syntax_errors.is_empty()));
     let report = Report::new(&source);
     syntax::report(&report, &syntax_errors);
     let config = compile(&report, tree.get_ref(), env);
