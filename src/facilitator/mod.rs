@@ -25,7 +25,7 @@ use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Supported, VerifyResponse};
 
 pub use failover::Failover;
-pub use http::HttpFacilitator;
+pub use http::{HttpFacilitator, dialect};
 pub use metered::Metered;
 pub use onchain::Onchain;
 pub use sandbox::Sandbox;
