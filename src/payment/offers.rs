@@ -145,6 +145,12 @@ impl LiveOffer {
         Some(Self { accepts, extensions, challenge, settle, v1 })
     }
 
+    /// The ways to pay, in the operator's order of preference; at least one.
+    #[must_use]
+    pub fn accepts(&self) -> &[LiveAccept] {
+        &self.accepts
+    }
+
     /// The terms a payment is for, of those offered; `None` when it accepts something else.
     #[must_use]
     pub fn accepted_by(&self, payment: &PaymentPayload) -> Option<&LiveAccept> {
