@@ -8,6 +8,7 @@ mod search;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use alloy::rpc::client::RpcClient;
 use alloy_primitives::{Address, B256, U256};
 use alloy_sol_types::SolEvent;
 use async_trait::async_trait;
@@ -51,10 +52,18 @@ impl EvmChain {
     /// # Errors
     /// A network that is not an EVM one, a URL that cannot be used.
     pub fn new(settings: &ChainSettings) -> Result<Self, String> {
+        let client = rpc::connect(&settings.rpc, settings.timeout)
+            .map_err(|error| format!("chains.{}: rpc: {error}", settings.network.name()))?;
+        Self::through(client, settings)
+    }
+
+    /// A chain whose node is asked through any client; the URL in `settings` is not looked at.
+    ///
+    /// # Errors
+    /// A network that is not an EVM one.
+    pub fn through(client: RpcClient, settings: &ChainSettings) -> Result<Self, String> {
         let network = settings.network.clone();
         let chain_id = network.chain_id().ok_or_else(|| format!("{network} is not an EVM network"))?;
-        let client = rpc::connect(&settings.rpc, settings.timeout)
-            .map_err(|error| format!("chains.{}: rpc: {error}", network.name()))?;
         Ok(Self {
             network,
             chain_id,

@@ -3,7 +3,7 @@
 mod check;
 mod explain;
 mod ledger;
-mod pay;
+pub mod pay;
 mod run;
 
 use std::io::{self, IsTerminal as _, Write};

@@ -34,7 +34,8 @@ pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
 /// As [`parse`]; and addresses that do not go with the file.
 pub fn parse_at(text: &str, file_name: &str, env: Env<'_>, addresses: &Addresses) -> Loaded {
     let (tree, syntax_errors) = DeTable::parse_recoverable(text);
-    let source = Source::new(file_name, text, syntax::secrets(text, tree.get_ref()));
+    let source =
+        Source::new(file_name, text, syntax::secrets(text, tree.get_ref(), !syntax_errors.is_empty()));
     let report = Report::new(&source);
     syntax::report(&report, &syntax_errors);
     let config = compile(&report, tree.get_ref(), env, addresses);

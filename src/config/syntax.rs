@@ -70,11 +70,41 @@ fn quotes() -> String {
         .into()
 }
 
-/// The byte ranges of a file that are not shown in messages: secrets, and what may be one.
-pub(super) fn secrets(text: &str, table: &DeTable<'_>) -> Vec<Range<usize>> {
+/// The byte ranges of a file that are not shown in messages: secrets, and what may be one. Of a file
+/// that is `broken` the tree does not have all that is written, so the text is looked through as well.
+pub(super) fn secrets(text: &str, table: &DeTable<'_>, broken: bool) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     collect(text, table, false, &mut found);
+    if broken {
+        found.extend(text.match_indices('=').filter_map(|(at, _)| written_secret(text, at)));
+        found.extend(text.match_indices("://").filter_map(|(at, _)| written_user(text, at + 3)));
+    }
     found
+}
+
+/// What is written behind the `=` at a byte, when the word before it is the name of a secret.
+fn written_secret(text: &str, at: usize) -> Option<Range<usize>> {
+    let before = text.get(..at)?.trim_end_matches([' ', '\t', '"', '\'']);
+    let is_part = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-');
+    let name = before.get(before.trim_end_matches(is_part).len()..)?.to_ascii_lowercase();
+    let value = text.get(at + 1..)?.trim_start_matches([' ', '\t']);
+    let quote = ["\"\"\"", "'''", "\"", "'"].into_iter().find(|quote| value.starts_with(quote));
+    let start = text.len() - value.len() + quote.map_or(0, str::len);
+    let content = text.get(start..)?;
+    let end = match quote {
+        None => content.find(['\n', ',', '}', '#']),
+        Some("\"") => content.find(['\n', '"']),
+        Some("'") => content.find(['\n', '\'']),
+        Some(long) => content.find(long),
+    };
+    let content = content.get(..end.unwrap_or(content.len()))?;
+    is_secret(&name, content, true).then(|| start..start + content.len())
+}
+
+/// `user:password` of a URL whose authority begins at a byte.
+fn written_user(text: &str, at: usize) -> Option<Range<usize>> {
+    let authority = text.get(at..)?.split(['/', '?', '#', '"', '\'', '\n']).next()?;
+    authority.rfind('@').map(|length| at..at + length)
 }
 
 fn collect(text: &str, table: &DeTable<'_>, in_auth: bool, found: &mut Vec<Range<usize>>) {
@@ -154,7 +184,7 @@ mod tests {
 
     fn hidden(text: &str) -> Vec<&str> {
         let (table, _) = DeTable::parse_recoverable(text);
-        secrets(text, table.get_ref()).into_iter().map(|span| &text[span]).collect()
+        secrets(text, table.get_ref(), false).into_iter().map(|span| &text[span]).collect()
     }
 
     #[test]
@@ -179,6 +209,36 @@ mod tests {
             ("header = { X-Tier = \"bulk\" }\nvalue = \"shown\"", vec![]),
         ] {
             assert_eq!(hidden(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_found_in_what_the_parser_gave_up_on() {
+        let in_broken = |text: &str| {
+            let (table, errors) = DeTable::parse_recoverable(text);
+            assert!(!errors.is_empty(), "{text}");
+            let hidden = secrets(text, table.get_ref(), true);
+            text.char_indices()
+                .filter(|(at, _)| !hidden.iter().any(|range| range.contains(at)))
+                .map(|(_, c)| c)
+                .collect::<String>()
+        };
+        for (text, shown) in [
+            ("x = [1,\ntoken = \"hunter2\"\ny = 1", "x = [1,\ntoken = \"\"\ny = 1"),
+            (
+                "x = [\nauth = { kind = 'header', value = 'hunter2' }",
+                "x = [\nauth = { kind = 'header', value = '' }",
+            ),
+            ("x = [\nurl = \"https://me:hunter2@a.example/\"", "x = [\nurl = \"https://a.example/\""),
+            ("x = [\n\"api_key\" = '''hunter2\nhunter3'''", "x = [\n\"api_key\" = ''''''"),
+            ("x = [\npassword = hunter2, y = 1", "x = [\npassword = , y = 1"),
+            (
+                "x = [\ntoken_env = \"hunter2\" # \ntoken_env = \"NAME\"",
+                "x = [\ntoken_env = \"\" # \ntoken_env = \"NAME\"",
+            ),
+            ("x = [\ntoken = \"\"\"hunter2", "x = [\ntoken = \"\"\""),
+        ] {
+            assert_eq!(in_broken(text).replace('@', ""), shown, "{text}");
         }
     }
 }

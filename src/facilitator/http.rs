@@ -3,7 +3,7 @@
 
 mod auth;
 mod breaker;
-mod dialect;
+pub mod dialect;
 mod flight;
 #[cfg(test)]
 mod testing;
@@ -21,9 +21,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::breaker::{Breaker, Health, Pass};
-use self::dialect::Settlement;
+use self::dialect::{Answer, Settlement};
 use self::flight::SingleFlight;
-use self::transport::{Answer, Call, Transport};
+use self::transport::{Call, Transport};
 use super::settings::HttpSettings;
 use super::{Facilitator, SettleOutcome, TARGET, Unavailable, body_digest};
 use crate::clock::Clock;

@@ -24,7 +24,7 @@ use async_trait::async_trait;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{SettleResponse, Supported, VerifyResponse};
 
-pub use http::HttpFacilitator;
+pub use http::{HttpFacilitator, dialect};
 pub use list::{FacilitatorList, Turns, Verified};
 pub use metered::Metered;
 pub use onchain::Onchain;

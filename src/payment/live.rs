@@ -14,15 +14,15 @@ use crate::x402::{PaymentPayload, PaymentRequirements, Version, v1};
 
 /// One way to pay that can be settled at present.
 #[derive(Debug)]
-pub(super) struct LiveAccept {
+pub struct LiveAccept {
     /// The terms, complete.
-    pub(super) requirements: PaymentRequirements,
+    pub requirements: PaymentRequirements,
     /// How payments are understood.
-    pub(super) scheme: &'static dyn Scheme,
+    pub scheme: &'static dyn Scheme,
     /// Who settles them.
-    pub(super) facilitator: FacilitatorId,
+    pub facilitator: FacilitatorId,
     /// Decimal places of the asset.
-    pub(super) decimals: u8,
+    pub decimals: u8,
     /// Generations the facilitator takes for this scheme and network.
     facilitator_v1: bool,
     facilitator_v2: bool,
@@ -35,11 +35,12 @@ pub(super) struct LiveAccept {
 
 /// What is asked for at present, and what a payment for it is.
 #[derive(Debug)]
-pub(super) struct LiveTerms {
-    pub(super) accepts: Vec<LiveAccept>,
+pub struct LiveTerms {
+    /// The ways to pay, in the operator's order of preference; at least one.
+    pub accepts: Vec<LiveAccept>,
     extensions: Map<String, Value>,
     /// When payments are settled.
-    pub(super) settle: SettleWhen,
+    pub settle: SettleWhen,
     v1: V1Mode,
 }
 
@@ -64,7 +65,8 @@ impl LiveTerms {
     }
 
     /// The terms a payment is for, of those offered; `None` when it accepts something else.
-    pub(super) fn accepted_by(&self, payment: &PaymentPayload) -> Option<&LiveAccept> {
+    #[must_use]
+    pub fn accepted_by(&self, payment: &PaymentPayload) -> Option<&LiveAccept> {
         match payment.version {
             Version::V2 if self.v1 == V1Mode::Only => None,
             Version::V2 => {
@@ -87,13 +89,14 @@ impl LiveTerms {
     ///
     /// # Errors
     /// [`Refusal::IdentifierMissing`], [`Refusal::IdentifierMalformed`].
-    pub(super) fn identifier_of(&self, payment: &PaymentPayload) -> Result<Option<String>, Refusal> {
+    pub fn identifier_of(&self, payment: &PaymentPayload) -> Result<Option<String>, Refusal> {
         identifier::identifier_of(&self.extensions, payment)
     }
 
     /// Whether the advertised extensions that the client echoes are unaltered: of each, `info` must
     /// still contain every advertised member. Extensions left out or unknown do no harm.
-    pub(super) fn echoes_extensions(&self, payment: &PaymentPayload) -> bool {
+    #[must_use]
+    pub fn echoes_extensions(&self, payment: &PaymentPayload) -> bool {
         let Some(echoed) = payment.extensions() else { return true };
         self.extensions.iter().all(|(key, advertised)| match echoed.get(key) {
             None => true,
@@ -185,11 +188,8 @@ impl LiveAccept {
     /// What the facilitator is asked. The requirements are the gateway's own; a v2 client's echo
     /// of them is used to the letter when it adds nothing, because some facilitators insist that
     /// both are equal. EVM payments are put into the generation the facilitator speaks.
-    pub(super) fn request(
-        &self,
-        payment: &PaymentPayload,
-        resource: &Resource,
-    ) -> Option<FacilitatorRequest> {
+    #[must_use]
+    pub fn request(&self, payment: &PaymentPayload, resource: &Resource) -> Option<FacilitatorRequest> {
         let agreed = self.agreed(payment);
         let to = match payment.version {
             Version::V1 if self.facilitator_v1 => Version::V1,

@@ -28,6 +28,7 @@ pub use crate::ledger::settings::Pledges;
 pub use chains::Chains;
 pub use challenge::{Challenge, Resource};
 pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader};
+pub use live::{LiveAccept, LiveTerms};
 pub use offers::{LiveOffer, OfferBook};
 pub use permit::{Delivery, Permit};
 pub use refusal::Refusal;

@@ -16,7 +16,8 @@ use crate::x402::{Network, Supported, SupportedKind};
 /// What a priced route asks for at present.
 #[derive(Debug)]
 pub struct LiveOffer {
-    pub(super) terms: LiveTerms,
+    /// The terms, and which payments are for them.
+    pub terms: LiveTerms,
     /// The prepared answer to unpaid requests.
     pub challenge: Challenge,
 }

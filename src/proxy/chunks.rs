@@ -5,7 +5,7 @@ const LINE_BYTES_MAX: usize = 4096;
 
 /// Follows a chunked body as it passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Chunks {
+pub struct Chunks {
     at: At,
     line_bytes: usize,
     size: u64,
@@ -36,13 +36,14 @@ enum At {
 
 impl Chunks {
     /// Whether the whole body has passed.
-    pub(super) const fn is_done(&self) -> bool {
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
         matches!(self.at, At::Done)
     }
 
     /// Follows the body through further bytes, and returns how many of them belong to it: all,
     /// unless it ends within them. What is malformed never ends.
-    pub(super) fn advance(&mut self, bytes: &[u8]) -> usize {
+    pub fn advance(&mut self, bytes: &[u8]) -> usize {
         let mut taken = 0;
         while let Some(&byte) = bytes.get(taken) {
             match self.at {

@@ -4,11 +4,11 @@
 //! server in the chain may read differently (RFC 9112 §2.2, §3.2, §6.1, §11.2), and because it
 //! knows no deadline for a whole head.
 
-use super::inbound::Body;
+pub use super::inbound::Body;
 
 /// What is known of the bytes that have arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
+pub enum Head {
     /// More bytes are needed.
     Partial,
     /// The head is complete: so many bytes, the empty line included, and then this body.
@@ -18,7 +18,8 @@ pub(super) enum Head {
 }
 
 /// Looks at the bytes that have arrived. `searched` is how many of them were looked at before.
-pub(super) fn examine(bytes: &[u8], searched: usize) -> Head {
+#[must_use]
+pub fn examine(bytes: &[u8], searched: usize) -> Head {
     let from = searched.saturating_sub(3);
     let Some(end) = bytes[from..].windows(4).position(|window| window == b"\r\n\r\n") else {
         return Head::Partial;
@@ -40,8 +41,8 @@ struct Seen {
 }
 
 fn check(head: &[u8]) -> Result<Body, &'static str> {
-    let mut lines = head.split(|byte| *byte == b'\n');
-    let request_line = lines.next().and_then(|line| line.strip_suffix(b"\r")).ok_or("a bare line feed")?;
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+    let request_line = lines.next().and_then(|line| line.strip_suffix(b"\r\n")).ok_or("a bare line feed")?;
     if request_line.is_empty() {
         return Err("an empty request line");
     }
@@ -50,10 +51,7 @@ fn check(head: &[u8]) -> Result<Body, &'static str> {
     }
     let mut seen = Seen::default();
     for line in lines {
-        if line.is_empty() {
-            continue;
-        }
-        let line = line.strip_suffix(b"\r").ok_or("a bare line feed")?;
+        let line = line.strip_suffix(b"\r\n").ok_or("a bare line feed")?;
         if line.contains(&b'\r') || line.contains(&0) {
             return Err("a control character in a header");
         }
@@ -142,6 +140,8 @@ mod tests {
             "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a\r\n\nX: y\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\n\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
             "GET /\r/ HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",

@@ -37,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(5);
 
 /// How the body of a request ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub enum Body {
     /// After so many bytes.
     Length(u64),
     /// With its last chunk.

@@ -5,12 +5,12 @@
 mod access;
 mod admission;
 mod arrival;
-mod chunks;
+pub mod chunks;
 mod context;
 mod facts;
 mod failure;
 mod front;
-mod head;
+pub mod head;
 mod headers;
 mod inbound;
 pub mod paywall;

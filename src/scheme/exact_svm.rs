@@ -8,6 +8,7 @@
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
+use super::ed25519::is_signed;
 use super::{Authorization, Moment, PaymentId, Scheme};
 use crate::x402::{Network, PaymentRequirements, Reason};
 
@@ -155,12 +156,10 @@ impl<'a> Transaction<'a> {
 
     /// Every required signature but the fee payer's, which the facilitator adds.
     fn check_signatures(&self) -> Result<(), Reason> {
-        for index in 1..self.signers {
-            let key =
-                ring::signature::UnparsedPublicKey::new(&ring::signature::ED25519, self.accounts[index]);
-            key.verify(self.message, self.signatures[index]).map_err(|_| Reason::SVM_SIGNATURE)?;
-        }
-        Ok(())
+        let mut others = 1..self.signers;
+        let signed =
+            others.all(|index| is_signed(self.accounts[index], self.message, self.signatures[index]));
+        if signed { Ok(()) } else { Err(Reason::SVM_SIGNATURE) }
     }
 
     /// The one `TransferChecked` at top level, against the terms; gives the authority. Smart
@@ -363,6 +362,18 @@ mod tests {
         assert_eq!(owned_by(2, &[]), Err(Reason::SVM_SIGNATURE));
         let multisig = Some(bs58::encode([42; 32]).into_string());
         assert_eq!(owned_by(2, &[PAYER]), Ok(multisig), "a multisig account's signers sign for it");
+    }
+
+    #[test]
+    fn an_account_whose_key_is_nobodys_pays_nothing() {
+        // The first of few messages for which nothing at all is a signature of such a key.
+        for memo in 0..32 {
+            let mut draft = Draft::new();
+            draft.accounts[1] = [0; 32];
+            draft.instructions.push((PAYER, vec![], vec![memo]));
+            let unsigned = [&[2][..], &[0; 128], &draft.message()].concat();
+            assert_eq!(inspect(&unsigned), Err(Reason::SVM_SIGNATURE), "memo {memo}");
+        }
     }
 
     #[test]

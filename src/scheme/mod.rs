@@ -4,6 +4,7 @@
 //! [`PaymentId`] that makes the payment single-use. What only a chain can tell (balances, used
 //! nonces, contract wallets) is left to the facilitator.
 
+mod ed25519;
 mod evm;
 mod exact_evm;
 mod exact_svm;

@@ -226,8 +226,34 @@ mod tests {
 
     proptest! {
         #[test]
-        fn showing_and_reading_an_amount_is_the_identity(units in 1u128.., decimals in 0u8..30) {
-            let amount = AtomicAmount(U256::from(units));
+        fn a_price_is_exact_in_atomic_units_or_is_refused(
+            whole in "[0-9]{1,80}", fraction in "[0-9]{0,30}0{0,3}", decimals in any::<u8>()
+        ) {
+            let text = if fraction.is_empty() { whole.clone() } else { format!("{whole}.{fraction}") };
+            let places = usize::from(decimals);
+            let (kept, rest) = fraction.split_at(fraction.len().min(places));
+            // The point moved to the right on paper, with no arithmetic at all.
+            let moved = format!("{whole}{kept:0<places$}");
+            let moved = moved.trim_start_matches('0');
+            match atomic(&text, decimals) {
+                Ok(amount) => {
+                    prop_assert_eq!(amount.as_str(), moved);
+                    prop_assert!(rest.bytes().all(|digit| digit == b'0'));
+                }
+                Err(MoneyError::TooPrecise { .. }) => prop_assert!(rest.bytes().any(|digit| digit != b'0')),
+                Err(MoneyError::Zero) => prop_assert!(moved.is_empty()),
+                // With or without the zeros behind it, there are more digits than fit.
+                Err(MoneyError::TooLarge) => {
+                    prop_assert!(moved.len().max(whole.len() + fraction.len()) >= U256::MAX.to_string().len());
+                }
+                Err(MoneyError::Malformed) => prop_assert!(false, "{} is a number", text),
+            }
+        }
+
+        #[test]
+        fn showing_and_reading_an_amount_is_the_identity(limbs in any::<[u64; 4]>(), shift in 0_usize..256, decimals in 0_u8..100) {
+            let amount = AtomicAmount(U256::from_limbs(limbs) >> shift);
+            prop_assume!(!amount.is_zero());
             let money: Money = amount.to_decimal(decimals).parse().unwrap();
             prop_assert_eq!(money.to_atomic(decimals).unwrap(), amount);
         }

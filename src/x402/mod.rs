@@ -11,6 +11,8 @@ pub mod identifier;
 pub mod network;
 pub mod reason;
 pub mod supported;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod types;
 pub mod v1;
 

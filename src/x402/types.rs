@@ -262,6 +262,8 @@ impl FacilitatorRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::x402::testing::object;
+    use proptest::prelude::*;
     use serde_json::json;
 
     fn decode(version: Version, message: &Value) -> Result<PaymentPayload, Reason> {
@@ -331,6 +333,62 @@ mod tests {
         assert_eq!((kept.requirements, kept.scheme, kept.network), (requirements, sent.scheme, sent.network));
         for broken in ["", "{}", "{\"requirements\":{},\"body\":{}}"] {
             assert!(FacilitatorRequest::from_stored(broken).is_none(), "{broken}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_payment_of_any_content_is_read_kept_and_sent_again_as_it_was_written(
+            payload in object(), rest in object(), v1 in any::<bool>()
+        ) {
+            let version = if v1 { Version::V1 } else { Version::V2 };
+            let mut message = rest;
+            message.insert("x402Version".into(), version.number().into());
+            message.insert("payload".into(), payload.clone().into());
+            for (name, value) in [("accepted", json!({})), ("scheme", "exact".into()), ("network", "base".into())] {
+                message.insert(name.into(), value);
+            }
+            let payment = PaymentPayload { version, message };
+            let header = header::encode(&payment.message).unwrap();
+            prop_assert_eq!(PaymentPayload::decode(version, header.as_bytes()), Ok(payment.clone()));
+            let requirements = PaymentRequirements {
+                scheme: "exact".into(),
+                network: "base".parse().unwrap(),
+                amount: "1".parse().unwrap(),
+                asset: "0xa".into(),
+                pay_to: "0xb".into(),
+                max_timeout_seconds: 60,
+                extra: payload.clone(),
+            };
+            let shown = serde_json::to_value(&requirements).unwrap();
+            prop_assert_eq!(serde_json::from_value::<PaymentRequirements>(shown.clone()).unwrap(), requirements.clone());
+            let sent = FacilitatorRequest::new(version, requirements.clone(), &payment.message, &shown);
+            let kept = FacilitatorRequest::from_stored(&sent.to_stored()).unwrap();
+            prop_assert_eq!((kept.body, kept.requirements, kept.payload), (sent.body, requirements, payload));
+        }
+
+        #[test]
+        fn a_settlement_is_read_as_it_was_written(
+            success in any::<bool>(),
+            texts in prop::collection::vec(prop::option::of(any::<String>()), 3),
+            transaction in any::<String>(),
+            details in prop::collection::vec(prop::option::of(object()), 2),
+        ) {
+            let response = SettleResponse {
+                success,
+                error_reason: texts[0].clone(),
+                payer: texts[1].clone(),
+                transaction,
+                network: "eip155:8453".into(),
+                amount: texts[2].clone(),
+                extra: details[0].clone().map(Value::Object),
+                extensions: details[1].clone().map(Value::Object),
+            };
+            for (version, network) in [(Version::V1, "base"), (Version::V2, "eip155:8453")] {
+                let message = header::decode(response.header_value(version).as_bytes()).unwrap();
+                let read: SettleResponse = serde_json::from_value(Value::Object(message)).unwrap();
+                prop_assert_eq!(read, SettleResponse { network: network.into(), ..response.clone() });
+            }
         }
     }
 

@@ -13,6 +13,10 @@ use serde_json::{Value, json};
 use super::search::SPAN_FIRST;
 use crate::chain::{ChainError, rpc};
 
+/// Blocks, events and seconds are counted up to here; no sum of two, and no product of two in 128 bits
+/// leaves its type.
+const QUANTITY_MAX: u64 = 1 << 60;
+
 /// A node.
 pub(super) struct Node {
     client: RpcClient,
@@ -258,10 +262,33 @@ fn hex(number: u64) -> String {
 }
 
 fn quantity<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    U64::deserialize(deserializer).map(|number| number.to())
+    let number: u64 = U64::deserialize(deserializer)?.to();
+    if number > QUANTITY_MAX {
+        return Err(serde::de::Error::custom("a number that no block, event or time has"));
+    }
+    Ok(number)
 }
 
 fn quantity_if_any<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    Ok(serde_json::from_value::<U64>(value).ok().map(|number| number.to()))
+    let number = serde_json::from_value::<U64>(value).ok().map(|number| number.to());
+    Ok(number.filter(|number| *number <= QUANTITY_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_no_block_can_have_are_refused() {
+        let block = |number: &str, timestamp: &str| {
+            let block = json!({"number": number, "hash": B256::ZERO, "timestamp": timestamp});
+            serde_json::from_value::<Block>(block).is_ok()
+        };
+        let (most, more) = ("0x1000000000000000", "0x1000000000000001");
+        assert!(block(most, most));
+        for (number, timestamp) in [(more, "0x0"), ("0x0", more), ("0xffffffffffffffff", "0x0")] {
+            assert!(!block(number, timestamp), "{number} {timestamp}");
+        }
+    }
 }

@@ -14,15 +14,15 @@ const OFFERS_MAX: usize = 64;
 
 /// A 402 as it was read.
 #[derive(Debug)]
-pub(super) struct Challenge {
+pub struct Challenge {
     /// The generation that it is paid in.
-    pub(super) version: Version,
+    pub version: Version,
     /// `accepts`, each entry exactly as offered; at least one.
-    pub(super) offers: Vec<Map<String, Value>>,
+    pub offers: Vec<Map<String, Value>>,
     /// `resource` (v2), exactly as offered.
-    pub(super) resource: Option<Value>,
+    pub resource: Option<Value>,
     /// `extensions` (v2), exactly as offered.
-    pub(super) extensions: Option<Value>,
+    pub extensions: Option<Value>,
 }
 
 impl Challenge {
@@ -31,7 +31,7 @@ impl Challenge {
     ///
     /// # Errors
     /// Why the answer cannot be paid, in words.
-    pub(super) fn read(headers: &HeaderMap, body: &[u8], v1: bool) -> Result<Self, String> {
+    pub fn read(headers: &HeaderMap, body: &[u8], v1: bool) -> Result<Self, String> {
         let mut values = headers.get_all(header::PAYMENT_REQUIRED).iter();
         match (v1, values.next(), values.next()) {
             (false, Some(_), Some(_)) => Err("it has two PAYMENT-REQUIRED headers".to_owned()),
@@ -69,7 +69,8 @@ impl Challenge {
     }
 
     /// The URL that `offer` says it sells: each v1 entry names its own.
-    pub(super) fn resource_url<'a>(&'a self, offer: &'a Map<String, Value>) -> Option<&'a str> {
+    #[must_use]
+    pub fn resource_url<'a>(&'a self, offer: &'a Map<String, Value>) -> Option<&'a str> {
         match self.version {
             Version::V1 => offer.get("resource")?.as_str(),
             Version::V2 => self.resource.as_ref()?.get("url")?.as_str(),
@@ -77,7 +78,7 @@ impl Challenge {
     }
 
     /// What `offer` says it sells, for people.
-    pub(super) fn description<'a>(&'a self, offer: &'a Map<String, Value>) -> Option<&'a str> {
+    pub fn description<'a>(&'a self, offer: &'a Map<String, Value>) -> Option<&'a str> {
         let description = match self.version {
             Version::V1 => offer.get("description"),
             Version::V2 => self.resource.as_ref().and_then(|resource| resource.get("description")),

@@ -17,48 +17,49 @@ const QUOTED_CHARACTERS_MAX: usize = 200;
 
 /// What the person who pays allows.
 #[derive(Debug)]
-pub(super) struct Limits<'a> {
+pub struct Limits<'a> {
     /// Most for one page, in an asset known by name.
-    pub(super) max_price: &'a Money,
+    pub max_price: &'a Money,
     /// Most for one page in atomic units, in an asset that is not known.
-    pub(super) max_amount: Option<AtomicAmount>,
+    pub max_amount: Option<AtomicAmount>,
     /// The only network to pay on.
-    pub(super) network: Option<&'a Network>,
+    pub network: Option<&'a Network>,
     /// Whether a key was given; without one nothing is worth anything.
-    pub(super) key_given: bool,
+    pub key_given: bool,
     /// Whether a page of another host may be paid for.
-    pub(super) allow_other_resource: bool,
+    pub allow_other_resource: bool,
     /// The URL that was asked for.
-    pub(super) asked: &'a Url,
+    pub asked: &'a Url,
 }
 
 /// An offer that can be paid and that the limits allow.
 #[derive(Debug)]
-pub(super) struct Payable<'a> {
+pub struct Payable<'a> {
     /// The entry of `accepts`, exactly as offered.
-    pub(super) offer: &'a Map<String, Value>,
+    pub offer: &'a Map<String, Value>,
     /// Where the money moves.
-    pub(super) network: Network,
+    pub network: Network,
     /// Its chain.
-    pub(super) chain_id: u64,
+    pub chain_id: u64,
     /// Price in atomic units.
-    pub(super) amount: AtomicAmount,
+    pub amount: AtomicAmount,
     /// Token contract.
-    pub(super) asset: Address,
+    pub asset: Address,
     /// What is known of the token.
-    pub(super) known: Option<Asset>,
+    pub known: Option<Asset>,
     /// Who is paid.
-    pub(super) pay_to: Address,
+    pub pay_to: Address,
     /// Seconds the signed payment is valid for.
-    pub(super) lifetime_seconds: u64,
+    pub lifetime_seconds: u64,
     /// EIP-712 domain of the token: name and version.
-    pub(super) domain: (&'a str, &'a str),
+    pub domain: (&'a str, &'a str),
     /// Whether the money moves before the page is made, so that an error page costs it too.
-    pub(super) upfront: bool,
+    pub upfront: bool,
 }
 
 /// The first offer that can be paid and that the limits allow.
-pub(super) fn choose<'a>(challenge: &'a Challenge, limits: &Limits<'_>) -> Option<Payable<'a>> {
+#[must_use]
+pub fn choose<'a>(challenge: &'a Challenge, limits: &Limits<'_>) -> Option<Payable<'a>> {
     challenge.offers.iter().find_map(|offer| examine(challenge, offer, limits).ok())
 }
 
@@ -66,7 +67,7 @@ pub(super) fn choose<'a>(challenge: &'a Challenge, limits: &Limits<'_>) -> Optio
 ///
 /// # Errors
 /// Why it is not paid, in words that may quote the server.
-pub(super) fn examine<'a>(
+pub fn examine<'a>(
     challenge: &'a Challenge,
     offer: &'a Map<String, Value>,
     limits: &Limits<'_>,
@@ -240,7 +241,8 @@ fn quoted(text: &str) -> String {
 
 impl Payable<'_> {
     /// The price for people.
-    pub(super) fn price(&self) -> String {
+    #[must_use]
+    pub fn price(&self) -> String {
         match &self.known {
             Some(asset) => format!("{} {}", self.amount.to_decimal(asset.decimals), asset.symbol),
             None => format!("{} units of the token {}", self.amount, self.asset),

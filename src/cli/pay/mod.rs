@@ -5,13 +5,13 @@
 //! to standard output; what is said of it goes to standard error ([`terminal`]).
 
 mod arguments;
-mod challenge;
-mod choice;
+pub mod challenge;
+pub mod choice;
 mod fetch;
 mod key;
 mod payment;
 mod purchase;
-mod receipt;
+pub mod receipt;
 mod terminal;
 #[cfg(test)]
 mod tests;

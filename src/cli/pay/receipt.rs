@@ -11,26 +11,26 @@ const REASON_CHARACTERS_MAX: usize = 300;
 
 /// A settlement as the server reports it (`PAYMENT-RESPONSE`, `X-PAYMENT-RESPONSE`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Receipt {
+pub struct Receipt {
     /// Whether the money moved.
-    pub(super) success: bool,
+    pub success: bool,
     /// Why not.
-    pub(super) reason: Option<String>,
+    pub reason: Option<String>,
     /// The transaction, where there is one.
-    pub(super) transaction: Option<String>,
+    pub transaction: Option<String>,
     /// CAIP-2, or a v1 name.
-    pub(super) network: Option<String>,
+    pub network: Option<String>,
     /// Who paid.
-    pub(super) payer: Option<String>,
+    pub payer: Option<String>,
     /// What was moved, in atomic units, where the server says so.
-    pub(super) amount: Option<String>,
+    pub amount: Option<String>,
 }
 
 /// The receipt of an answer.
 ///
 /// # Errors
 /// One that is there but cannot be read; it then proves nothing.
-pub(super) fn read(headers: &HeaderMap) -> Result<Option<Receipt>, String> {
+pub fn read(headers: &HeaderMap) -> Result<Option<Receipt>, String> {
     for (name, shown) in
         [(header::PAYMENT_RESPONSE, "PAYMENT-RESPONSE"), (header::X_PAYMENT_RESPONSE, "X-PAYMENT-RESPONSE")]
     {
@@ -67,7 +67,7 @@ impl Receipt {
 
     /// Whether a settlement that did not succeed may still do so: a transaction was sent, or the
     /// payment was already being used.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         !self.success
             && (self.transaction.is_some() || self.reason.as_deref().is_some_and(leaves_outcome_open))
     }
@@ -82,7 +82,8 @@ pub(super) fn leaves_outcome_open(code: &str) -> bool {
 
 /// Why the server refused: the receipt's reason, else `error` of the 402's header or of the JSON
 /// body, else the beginning of a text.
-pub(super) fn reason(receipt: Option<&Receipt>, headers: &HeaderMap, body: &[u8]) -> Option<String> {
+#[must_use]
+pub fn reason(receipt: Option<&Receipt>, headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let from_receipt = receipt.filter(|receipt| !receipt.success).and_then(|receipt| receipt.reason.clone());
     from_receipt.or_else(|| from_header(headers)).or_else(|| from_body(headers, body))
 }

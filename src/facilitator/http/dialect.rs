@@ -2,11 +2,15 @@
 //!
 //! A body counts whatever the status is, but a yes is only believed when the status says so too.
 
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
 use http::StatusCode;
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::breaker::Health;
-use super::transport::Answer;
 use crate::x402::types::FacilitatorRequest;
 use crate::x402::{Network, Reason, SettleResponse, Supported, VerifyResponse};
 
@@ -17,11 +21,27 @@ const DETAILS_BYTES_MAX: usize = 4096;
 /// Words of a foreign text may be this long, unless they are codes in snake case.
 const WORD_BYTES_MAX: usize = 40;
 
+/// A complete answer, whatever its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// `Retry-After`, where it can be understood.
+    pub retry_after: Option<Duration>,
+    /// Whether there is a `WWW-Authenticate`.
+    pub challenge: bool,
+    /// The whole body.
+    pub body: Bytes,
+}
+
 /// What an answer to `/settle` means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Settlement {
+pub enum Settlement {
+    /// The money moved.
     Settled(SettleResponse),
+    /// The money did not move and will not.
     Declined(SettleResponse),
+    /// Sent, outcome not known yet.
     Pending(SettleResponse),
     /// The facilitator refused to look at the request.
     Untouched(String),
@@ -33,7 +53,7 @@ pub(super) enum Settlement {
 ///
 /// # Errors
 /// Why it cannot be believed.
-pub(super) fn verification(answer: &Answer) -> Result<VerifyResponse, String> {
+pub fn verification(answer: &Answer) -> Result<VerifyResponse, String> {
     let message = object(answer).ok_or_else(|| unusable(answer, "verification"))?;
     let Some(valid) = message.get("isValid").and_then(Value::as_bool) else {
         return Err(unusable(answer, "verification"));
@@ -52,8 +72,9 @@ pub(super) fn verification(answer: &Answer) -> Result<VerifyResponse, String> {
     Ok(VerifyResponse::Valid { payer })
 }
 
-/// Reads an answer to `/settle`.
-pub(super) fn settlement(answer: &Answer, request: &FacilitatorRequest) -> Settlement {
+/// Reads an answer to `/settle`. Whatever is not a clear yes or a clear no decides nothing.
+#[must_use]
+pub fn settlement(answer: &Answer, request: &FacilitatorRequest) -> Settlement {
     let message = object(answer);
     let success = message.as_ref().and_then(|message| message.get("success")).and_then(Value::as_bool);
     let (Some(message), Some(success)) = (message, success) else {
@@ -69,7 +90,7 @@ pub(super) fn settlement(answer: &Answer, request: &FacilitatorRequest) -> Settl
 ///
 /// # Errors
 /// Why it is none.
-pub(super) fn supported(answer: &Answer) -> Result<Supported, String> {
+pub fn supported(answer: &Answer) -> Result<Supported, String> {
     let value = answer.status.is_success().then(|| serde_json::from_slice(&answer.body).ok()).flatten();
     value
         .as_ref()
@@ -161,7 +182,37 @@ fn is_untouched(answer: &Answer) -> bool {
 }
 
 fn object(answer: &Answer) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&answer.body).ok()
+    serde_json::from_slice::<Unambiguous>(&answer.body).ok().map(|message| message.0)
+}
+
+/// A JSON object that says nothing twice: of `"success":false,"success":true` each reader believes
+/// another half (RFC 8259 §4).
+struct Unambiguous(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Unambiguous {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Members).map(Self)
+    }
+}
+
+struct Members;
+
+impl<'de> Visitor<'de> for Members {
+    type Value = Map<String, Value>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
+        let mut members = Map::new();
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if members.insert(name, value).is_some() {
+                return Err(A::Error::custom("a member that is there twice"));
+            }
+        }
+        Ok(members)
+    }
 }
 
 /// Says what came instead, with the facilitator's own words where those can be shown. Words about

@@ -238,6 +238,21 @@ fn only_answers_nobody_can_provoke_speak_of_the_facilitators_health() {
 }
 
 #[test]
+fn what_is_said_twice_is_not_said() {
+    for body in [
+        r#"{"success":false,"success":true,"transaction":"0x1"}"#,
+        r#"{"success":true,"success":false,"transaction":"0x1"}"#,
+        r#"{"success":true,"\u0073uccess":true,"transaction":"0x1"}"#,
+        r#"{"success":true,"transaction":"0x1","transaction":"0x2"}"#,
+        r#"{"success":true,"transaction":"0x1","network":"base","network":"base-sepolia"}"#,
+    ] {
+        let settled = settlement(&raw(200, body), &request("one"));
+        assert!(matches!(settled, Settlement::Unclear(_)), "{body} is {settled:?}");
+    }
+    assert!(verification(&raw(200, r#"{"isValid":false,"isValid":true}"#)).is_err());
+}
+
+#[test]
 fn a_list_of_kinds_needs_a_successful_status() {
     let list = crate::facilitator::fake::listing();
     assert_eq!(supported(&answer(200, &list)).unwrap().kinds.len(), 1);

@@ -12,6 +12,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, ClientBuilder, Response, Url};
 
 use super::auth::Authorizer;
+use super::dialect::Answer;
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::settings::HttpSettings;
 
@@ -50,16 +51,6 @@ impl Call {
             Self::Supported => Method::GET,
         }
     }
-}
-
-/// A complete answer, whatever its status.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<Duration>,
-    /// `WWW-Authenticate` is there.
-    pub(super) challenge: bool,
-    pub(super) body: Bytes,
 }
 
 /// No complete answer.

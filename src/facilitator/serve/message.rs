@@ -10,7 +10,7 @@ use crate::x402::{Network, PaymentRequirements, Reason, SettleResponse, Supporte
 ///
 /// # Errors
 /// The reason a caller is told.
-pub(super) fn parse(body: &[u8]) -> Result<FacilitatorRequest, Reason> {
+pub fn parse(body: &[u8]) -> Result<FacilitatorRequest, Reason> {
     let message: Map<String, Value> = serde_json::from_slice(body).map_err(|_| Reason::INVALID_PAYLOAD)?;
     let object = |name: &str| message.get(name).and_then(Value::as_object).ok_or(Reason::INVALID_PAYLOAD);
     let (payment, terms) = (object("paymentPayload")?, object("paymentRequirements")?);

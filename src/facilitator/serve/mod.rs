@@ -6,7 +6,7 @@
 //! the answer must be able to ask. Making a payment single-use is the work of a caller's own ledger.
 
 mod connections;
-mod message;
+pub mod message;
 #[cfg(test)]
 mod tests;
 

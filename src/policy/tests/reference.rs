@@ -137,21 +137,50 @@ fn stars_fit(token: &[u8], name: &[u8]) -> bool {
 fn conditions_hold(route: &Route, request: &Request) -> bool {
     let free = route.decision == Decision::Free;
     let sent: Vec<_> = request.headers.get_all("x").iter().map(|value| value.to_str().unwrap()).collect();
-    let header = route.headers.iter().all(|condition| {
-        let ValueMatch::Equals(wanted) = &condition.value else { return false };
-        if free {
-            !sent.is_empty() && sent.iter().all(|value| value == wanted)
-        } else {
-            sent.contains(&wanted.as_str())
-        }
-    });
+    let sent: Vec<_> = sent.into_iter().map(|value| (true, value)).collect();
+    let header = route.headers.iter().all(|condition| holds(&condition.value, &sent, free));
     let query = route.query.iter().all(|condition| {
-        let ValueMatch::Equals(wanted) = &condition.value else { return false };
-        request.query == format!("{}={wanted}", condition.name)
+        holds(&condition.value, &sent_in_query(&request.query, &condition.name, free), free)
     });
     let method = request.method.as_str();
     let covers = |known: &String| known == method || (known == "GET" && method == "HEAD");
     header && query && (route.methods.is_empty() || route.methods.iter().any(covers))
+}
+
+/// What was sent under a name: whether it was spelled the same, and the value.
+fn sent_in_query<'a>(query: &'a str, name: &str, free: bool) -> Vec<(bool, &'a str)> {
+    let pairs = query.split(|letter| letter == '&' || (letter == ';' && !free));
+    let pairs = pairs.filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs
+        .filter(|(sent, _)| sent.eq_ignore_ascii_case(name))
+        .map(|(sent, value)| (sent == name, value))
+        .collect()
+}
+
+/// One value that fits is enough to pay; to go free there must be one under the very name, and none
+/// that does not fit.
+fn holds(wanted: &ValueMatch, sent: &[(bool, &str)], free: bool) -> bool {
+    let named = sent.iter().any(|(same, _)| *same);
+    let fits = |value: &str| match wanted {
+        ValueMatch::Equals(text) => value == text,
+        ValueMatch::Regex(regex) => regex.is_match(value),
+        ValueMatch::Present(_) => true,
+    };
+    match (wanted, free) {
+        (ValueMatch::Present(false), true) => sent.is_empty(),
+        (ValueMatch::Present(false), false) => !named,
+        (_, true) => named && (sent.iter().all(|(_, value)| fits(value))),
+        (_, false) => sent.iter().any(|(_, value)| fits(value)),
+    }
+}
+
+fn some_value() -> impl Strategy<Value = ValueMatch> {
+    prop_oneof![
+        4 => prop::sample::select(vec!["1", "2"]).prop_map(|text| ValueMatch::Equals(text.to_owned())),
+        2 => any::<bool>().prop_map(ValueMatch::Present),
+        2 => prop::sample::select(vec!["^1", "[12]", "^$"])
+            .prop_map(|text| ValueMatch::Regex(::regex::Regex::new(text).unwrap())),
+    ]
 }
 
 fn some_segment() -> impl Strategy<Value = &'static str> {
@@ -177,15 +206,17 @@ pub(super) fn some_route() -> impl Strategy<Value = Route> {
         3 => Just(vec![]),
         1 => prop::collection::vec(prop::sample::select(vec!["GET", "HEAD", "POST"]), 1..3),
     ];
-    let header = prop_oneof![3 => Just(None), 1 => prop::sample::select(vec!["1", "2"]).prop_map(Some)];
-    let query = prop_oneof![4 => Just(None), 1 => prop::sample::select(vec!["1", "2"]).prop_map(Some)];
+    let header = prop::option::weighted(0.25, some_value());
+    let query = prop::option::weighted(0.25, some_value());
     (some_path_pattern(), decision, hosts, methods, header, query).prop_map(
         |(path, decision, hosts, methods, header, query)| {
             let mut route = route(path, decision);
             route = hosts.into_iter().fold(route, Route::host);
             route = methods.into_iter().fold(route, Route::method);
-            route = header.into_iter().fold(route, |route, value| route.header("x", value));
-            query.into_iter().fold(route, |route, value| route.query("q", value))
+            let condition = |name: &str, value| Condition { name: name.to_owned(), value };
+            route.headers.extend(header.map(|value| condition("x", value)));
+            route.query.extend(query.map(|value| condition("q", value)));
+            route
         },
     )
 }
@@ -199,7 +230,9 @@ pub(super) fn some_request() -> impl Strategy<Value = Request> {
     let host = prop::sample::select(vec!["", "x.com", "a.x.com", "b.a.x.com", "com", "y.org"]);
     let method = prop::sample::select(vec!["GET", "HEAD", "POST"]);
     let headers = prop::collection::vec(prop::sample::select(vec!["1", "2"]), 0..3);
-    let query = prop::sample::select(vec!["", "q=1", "q=2"]);
+    let query = prop::sample::select(vec![
+        "", "q=1", "q=2", "q", "Q=1", "q=", "p=1", "q=1&q=2", "q=2;q=1", "p;q=2", "q=1&Q=2", "&q=11&",
+    ]);
     let path = path.prop_filter("has too many readings", |path| RoutePath::parse(path).is_ok());
     (path, host, method, headers, query).prop_map(|(path, host, method, headers, query)| {
         let request = Request::to(&path).host(host).method(method).query(query);
