@@ -2,6 +2,7 @@
 
 from attacks import (
     connections,
+    hosts,
     malformed,
     methods,
     overrides,
@@ -17,6 +18,7 @@ from attacks import (
 ALL = [
     path_spelling.ATTACK,
     targets.ATTACK,
+    hosts.ATTACK,
     methods.ATTACK,
     overrides.ATTACK,
     smuggling.ATTACK,

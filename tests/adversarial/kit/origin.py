@@ -10,7 +10,7 @@ from core import http2
 from core.http1 import Headers
 from kit import habits
 from kit.framing import Framing, Malformed, Request, RequestReader
-from kit.pages import FREE, PRICED, Pages
+from kit.pages import FREE, HOST, PRICED, Pages
 
 MARK = re.compile(rb"try-\d+-[0-9a-f]{8}")
 REQUESTS_MAX = 2000
@@ -34,6 +34,8 @@ class Kind:
     obeys_overrides: bool = False
     upgrades: bool = False
     """Whether it switches to HTTP/2 without TLS when asked (RFC 7540 §3.2)."""
+    by_host: bool = False
+    """Whether the priced page is there under one host alone."""
     works_seconds: float = 0.0
     """How long it works on the priced page."""
 
@@ -48,6 +50,8 @@ KINDS = [
     Kind("URL parser", "reads targets as URLs, as browsers do", habits.url),
     Kind("Unicode", "brings text into a normal form", habits.unicode),
     Kind("everything", "has all habits of paths, in any order", habits.everything),
+    Kind("virtual hosts", "has the page under one host alone, and takes the host from wherever it is said",
+         fits=frozenset({"host"}), by_host=True),
     Kind("chunks first", "reads loosely, Transfer-Encoding first; switches to h2c; merges trailers into headers",
          fits=frozenset({"framing"}), upgrades=True,
          framing=Framing(bare_line_feeds=True, loose_fields=True, any_chunked=True, loose_chunks=True,
@@ -122,6 +126,8 @@ class Origin:
         return self._priced(request, head_only)
 
     def _is_priced(self, request: Request) -> bool:
+        if self.kind.by_host and not any(HOST in habits.hosts(name.lower(), value) for name, value in request.headers):
+            return False
         targets = [request.target]
         if self.kind.obeys_overrides:
             targets += [value for name, value in request.headers if _as_cgi(name) in OVERRIDES]

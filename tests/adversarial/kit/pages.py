@@ -9,6 +9,8 @@ from core.secret import Secret
 
 PRICED = b"/vault/risk-list.txt"
 FREE = b"/free/page.txt"
+HOST = b"vault.example"
+"""The host of the priced page, at origins that tell hosts apart."""
 LINES = 60
 
 

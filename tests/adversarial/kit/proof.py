@@ -21,7 +21,7 @@ from kit import reference, tollgate
 from kit.facilitator import Facilitator
 from kit.nginx import Nginx
 from kit.origin import KINDS, Origin
-from kit.pages import Pages
+from kit.pages import HOST, Pages
 from kit.processes import NotReady
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +38,11 @@ class Site:
     """Kinds of attacks that are worth running; see `core.attack.Attack.origins`."""
     port: int | None
     log: Origin | None
+
+    @property
+    def host(self) -> bytes | None:
+        """The host under which alone the page is there."""
+        return HOST if self.log and self.log.kind.by_host else None
 
 
 @dataclass
@@ -78,7 +83,7 @@ class Proof:
         await tollgate.make_certificate(self.folder)
         self.report.servers["tollgate"] = f"{await tollgate.version(binary)}, settling before it releases an answer"
         plan = tollgate.Plan(binary, self.folder, self.facilitator.url)
-        servers = await asyncio.gather(*(_twice(lambda site=site: plan.start(site.name, site.port)) for site in self.sites))
+        servers = await asyncio.gather(*(_twice(lambda site=site: plan.start(site.name, site.port, site.host)) for site in self.sites))
         for server in servers:
             self.stack.push_async_callback(server.stop)
         for site, server in zip(self.sites, servers, strict=True):

@@ -38,6 +38,7 @@ shutdown_grace_seconds = 1
 [[routes]]
 path  = "{priced}"
 price = "$0.01"
+{more}
 """
 
 
@@ -59,20 +60,21 @@ class Plan:
     folder: Path
     facilitator: str
 
-    async def start(self, name: str, origin: int | None, more: str = "") -> Tollgate:
-        """Starts one in front of an origin, with more configuration behind the usual one."""
+    async def start(self, name: str, origin: int | None, host: bytes | None = None) -> Tollgate:
+        """Starts one in front of an origin; with a host, the page is priced under that host alone."""
         plain, tls, admin = free_port(), free_port(), free_port()
         name = "tollgate-" + name.replace(" ", "-")
         configuration = self.folder / f"{name}.toml"
         text = CONFIGURATION.format(plain=plain, tls=tls, admin=admin, origin=origin, facilitator=self.facilitator,
-                                    pay_to=PAY_TO, name=name, priced=PRICED.decode())  # fmt: skip
-        configuration.write_text(text + more)
+                                    pay_to=PAY_TO, name=name, priced=PRICED.decode(),
+                                    more=f'host = "{host.decode()}"' if host else "")  # fmt: skip
+        configuration.write_text(text)
         process = await Process.start(name, self.folder, str(self.binary), "-c", str(configuration))
         doors = [Door("127.0.0.1", plain), Door("127.0.0.1", tls, tls=True)]
         await process.ready(lambda: reachable(Door("127.0.0.1", admin)))
         for door in doors:
             await process.ready(lambda door=door: reachable(door))
-        target = Target(name, doors, PRICED, FREE, host=b"127.0.0.1:%d" % plain)
+        target = Target(name, doors, PRICED, FREE, host=host or b"127.0.0.1:%d" % plain)
         await target.probe()
         return Tollgate(process, target)
 
