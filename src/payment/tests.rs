@@ -1,6 +1,7 @@
 //! The gate's promises, with a scripted facilitator and a ledger in memory.
 
 mod driving;
+mod others;
 mod terms;
 
 use std::collections::VecDeque;
@@ -146,6 +147,15 @@ pub(super) fn priced_route(terms: PaymentRequirements, settle: SettleWhen) -> (A
 }
 
 fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: SettleWhen) -> Shop {
+    shop_on(super::Chains::default(), terms, supported, settle)
+}
+
+fn shop_on(
+    chains: super::Chains,
+    terms: PaymentRequirements,
+    supported: Arc<Supported>,
+    settle: SettleWhen,
+) -> Shop {
     let (table, route) = priced_route(terms, settle);
     let offers = Arc::new(OfferBook::new(table, ORIGIN.into()));
     offers.observe(FacilitatorId(0), supported);
@@ -155,7 +165,7 @@ fn shop_for(terms: PaymentRequirements, supported: Arc<Supported>, settle: Settl
         offers: Arc::clone(&offers),
         facilitators: vec![Arc::clone(&facilitator) as _],
         every: vec![],
-        chains: super::Chains::default(),
+        chains,
         ledger: Arc::new(ledger.clone()),
         clock: Arc::new(FixedClock),
         runtime: tokio::runtime::Handle::current(),
