@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import re
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from core import http2
@@ -32,6 +33,8 @@ class Kind:
     """Which attacks are worth running against it."""
     framing: Framing = Framing()
     obeys_overrides: bool = False
+    copies: bool = False
+    """Whether `?copies=N` has the priced page said so often."""
     upgrades: bool = False
     """Whether it switches to HTTP/2 without TLS when asked (RFC 7540 §3.2)."""
     by_host: bool = False
@@ -72,6 +75,7 @@ class Origin:
         self._seen: dict[bytes, list[tuple[bytes, bytes, Headers]]] = defaultdict(list)
         self._server: asyncio.Server
         self._verdicts: dict[bytes, bool] = {}
+        self.before: dict[bytes, Callable[[], Awaitable[None]]] = {}
         self.port = 0
 
     async def start(self) -> "Origin":
@@ -99,6 +103,7 @@ class Origin:
                     if self._wants_upgrade(request):
                         await self._switch(request, requests, writer)
                         break
+                    await self._prepare(request)
                     answer = self.answer(request)
                     if self.kind.works_seconds and self._is_priced(request):
                         await asyncio.sleep(self.kind.works_seconds)
@@ -110,6 +115,13 @@ class Origin:
                 writer.write(_answer(400, [(b"Connection", b"close")], str(malformed).encode()))
                 await writer.drain()
         writer.close()
+
+    async def _prepare(self, request: Request) -> None:
+        """Does what a try wants to happen between a payment's verification and its settlement."""
+        if self.before and self._is_priced(request):
+            for mark in MARK.findall(request.raw):
+                if mark in self.before:
+                    await self.before[mark]()
 
     def answer(self, request: Request) -> bytes:
         """The bytes of an answer, interim ones included."""
@@ -148,13 +160,18 @@ class Origin:
         tag = b'"%s"' % token
         if tag in request.all(b"if-none-match") or request.all(b"if-modified-since") == [self.pages.last_modified()]:
             return hints + _answer(304, fields, b"", True)
-        whole = self.pages.priced
+        whole = self.pages.priced * self._copies(request)
         part = re.fullmatch(rb"bytes=(\d+)-(\d*)", (request.all(b"range") or [b""])[0])
         if part and int(part[1]) < len(whole):
             first, last = int(part[1]), min(int(part[2] or len(whole) - 1), len(whole) - 1)
             fields.append((b"Content-Range", b"bytes %d-%d/%d" % (first, last, len(whole))))
             return hints + _answer(206, fields, whole[first : last + 1], head_only)
         return hints + _answer(200, fields, whole, head_only)
+
+    def _copies(self, request: Request) -> int:
+        """How long an answer is wanted."""
+        wanted = re.search(rb"[?&]copies=(\d{1,3})$", request.target)
+        return int(wanted[1]) if wanted and self.kind.copies else 1
 
     def _wants_upgrade(self, request: Request) -> bool:
         return self.kind.upgrades and b"h2c" in b",".join(request.all(b"upgrade")).lower()
