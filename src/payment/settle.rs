@@ -183,28 +183,7 @@ impl Job {
         let token = self.token;
         match outcome {
             SettleOutcome::Settled(response) => self.deliver(shared, response).await,
-            SettleOutcome::Declined(response) if is_undecided(&response) => {
-                match shared.paid_by_others(&self.request, since).await {
-                    ByOthers::Paid(paid) => return self.deliver(shared, *paid).await,
-                    // Nor was it this settlement, says the facilitator.
-                    ByOthers::Spent(why) if says_used(response.error_reason.as_deref()) => {
-                        shared.close(token, Closing::Declined { reason: why.to_owned() }).await;
-                        return Err(Refusal::SettlementFailed(Box::new(response)));
-                    }
-                    ByOthers::Spent(_) | ByOthers::Unknown => {}
-                }
-                let reason = response.error_reason.as_deref().unwrap_or_default();
-                tracing::warn!(
-                    payment = %token.id, reason, transaction = %response.transaction,
-                    "a no that does not tell whether the money moved; kept as unresolved"
-                );
-                self.keep(shared, reason, &response.transaction).await
-            }
-            SettleOutcome::Declined(response) => {
-                let reason = response.error_reason.clone().unwrap_or_default();
-                shared.close(token, Closing::Declined { reason }).await;
-                Err(Refusal::SettlementFailed(Box::new(response)))
-            }
+            SettleOutcome::Declined(response) => self.declined(shared, response, since).await,
             SettleOutcome::Unreachable(unavailable) => {
                 let cause = unavailable.to_string();
                 let reason = format!("settlement was never asked for: {cause}");
@@ -220,6 +199,38 @@ impl Job {
                 self.keep(shared, &cause, "").await
             }
         }
+    }
+
+    /// Told no, which need not mean that the money did not move.
+    async fn declined(
+        &self,
+        shared: &Arc<Shared>,
+        response: SettleResponse,
+        since: UnixSeconds,
+    ) -> Result<Receipt, Refusal> {
+        let undecided = is_undecided(&response);
+        // A transaction may have failed because somebody else's was first.
+        if undecided || failed_on_chain(&response) {
+            match shared.paid_by_others(&self.request, since).await {
+                ByOthers::Paid(paid) => return self.deliver(shared, *paid).await,
+                // Nor was it this settlement, says the facilitator.
+                ByOthers::Spent(why) if says_used(response.error_reason.as_deref()) => {
+                    shared.close(self.token, Closing::Declined { reason: why.to_owned() }).await;
+                    return Err(Refusal::SettlementFailed(Box::new(response)));
+                }
+                ByOthers::Spent(_) | ByOthers::Unknown => {}
+            }
+        }
+        let reason = response.error_reason.clone().unwrap_or_default();
+        if undecided {
+            tracing::warn!(
+                payment = %self.token.id, reason, transaction = %response.transaction,
+                "a no that does not tell whether the money moved; kept as unresolved"
+            );
+            return self.keep(shared, &reason, &response.transaction).await;
+        }
+        shared.close(self.token, Closing::Declined { reason }).await;
+        Err(Refusal::SettlementFailed(Box::new(response)))
     }
 
     /// The money moved: recorded first, because only what is recorded can be delivered just once.

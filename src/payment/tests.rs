@@ -3,6 +3,7 @@
 mod births;
 mod driving;
 mod members;
+mod others;
 mod payers;
 mod quotes;
 mod terms;

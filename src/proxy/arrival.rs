@@ -4,11 +4,16 @@
 //! nobody will ever read them, and long before they have arrived. For a payment that makes the
 //! difference between a delivery and one that broke off.
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pingora::protocols::SocketDigest;
+use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
+
+use super::wire::{Tally, Wire};
 
 /// States of a connection (`TCP_INFO` of Linux; RFC 9293 §3.3.2).
 const ESTABLISHED: u8 = 1;
@@ -26,44 +31,87 @@ const LOOK_LAST: Duration = Duration::from_millis(50);
 /// # Errors
 /// The client has closed its connection, or lost it.
 pub(super) fn still_there(session: &Session) -> pingora::Result<()> {
-    let info = socket(session).and_then(SocketDigest::tcp_info);
-    match info {
-        Some(info) if !matches!(info.tcpi_state, UNKNOWN | ESTABLISHED) => {
-            Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down())
-        }
-        Some(_) | None => Ok(()),
+    let Some(connection) = Connection::of(session) else { return Ok(()) };
+    let left = connection.is_gone()
+        || connection.tally().is_some_and(|tally| !matches!(tally.state, UNKNOWN | ESTABLISHED));
+    if left {
+        Err(Error::explain(ErrorType::ConnectionClosed, "the client left").into_down())
+    } else {
+        Ok(())
     }
 }
 
 /// Waits until the client's system has confirmed everything that was written to its connection; false
-/// when the connection ends before, or nothing is confirmed for `patience`. What HTTP/2 holds back
-/// for the client's window is not written yet, and not waited for.
-pub(super) async fn has_arrived(session: &Session, patience: Duration) -> bool {
-    let Some(socket) = socket(session) else { return true };
+/// when the connection or the stream ends before, or nothing is confirmed for `patience`. To be asked
+/// when the answer is complete: nothing more can be written then.
+pub(super) async fn has_arrived(session: &mut Session, patience: Duration) -> bool {
+    let Some(connection) = Connection::of(session) else { return true };
+    let mut stream = match session.as_downstream_mut() {
+        // Nobody else needs it any more, and it alone knows the stream's number.
+        ServerSession::H2(answered) => answered.take_response_body_writer(),
+        _ => None,
+    };
+    let number = stream.as_ref().map(|stream| u32::from(stream.stream_id()));
     let mut expected = None;
     let (mut confirmed, mut since, mut pause) = (0, Instant::now(), LOOK_FIRST);
     loop {
-        let Some(info) = socket.tcp_info() else { return true };
-        let expected = *expected.get_or_insert_with(|| {
-            let sent = info.tcpi_bytes_sent.saturating_sub(info.tcpi_bytes_retrans);
-            sent.saturating_add(u64::from(info.tcpi_notsent_bytes))
-        });
-        if info.tcpi_bytes_acked >= expected {
+        let Some(tally) = connection.tally() else { return true };
+        if expected.is_none() && number.is_none_or(|number| connection.has_ended(number)) {
+            // What was written before the end was seen counts, not what was counted before it.
+            expected = connection.tally().map(|tally| tally.written);
+        }
+        if expected.is_some_and(|expected| tally.confirmed >= expected) {
             return true;
         }
-        if !matches!(info.tcpi_state, ESTABLISHED | CLOSE_WAIT) {
-            return false;
+        if connection.is_gone() || !matches!(tally.state, ESTABLISHED | CLOSE_WAIT) {
+            return connection.tally().is_some_and(|last| expected.is_some_and(|all| last.confirmed >= all));
         }
-        if info.tcpi_bytes_acked > confirmed {
-            (confirmed, since) = (info.tcpi_bytes_acked, Instant::now());
+        if tally.confirmed > confirmed {
+            (confirmed, since) = (tally.confirmed, Instant::now());
         } else if since.elapsed() > patience {
             return false;
         }
-        tokio::time::sleep(pause).await;
+        match &mut stream {
+            Some(sending) => match tokio::time::timeout(pause, poll_fn(|cx| sending.poll_reset(cx))).await {
+                // The client wants no more of it, and the library has dropped what was left.
+                Ok(Ok(_)) => return false,
+                // The connection has failed; how it fared is seen next.
+                Ok(Err(_)) => stream = None,
+                Err(_) => {}
+            },
+            None => tokio::time::sleep(pause).await,
+        }
         pause = (pause * 2).min(LOOK_LAST);
     }
 }
 
-fn socket(session: &Session) -> Option<&SocketDigest> {
-    session.digest()?.socket_digest.as_deref()
+/// A client's connection, as far as its system tells of it.
+struct Connection {
+    socket: Arc<SocketDigest>,
+    /// With HTTP/2, whose connection can be gone before its streams are.
+    wire: Option<Arc<Wire>>,
+}
+
+impl Connection {
+    fn of(session: &Session) -> Option<Self> {
+        let digest = session.digest()?;
+        let data = digest.proxy_digest.as_ref().and_then(|digest| digest.user_data.as_ref());
+        let wire = data.and_then(|data| data.downcast_ref::<Arc<Wire>>()).cloned();
+        Some(Self { socket: Arc::clone(digest.socket_digest.as_ref()?), wire })
+    }
+
+    fn tally(&self) -> Option<Tally> {
+        match &self.wire {
+            Some(wire) => wire.tally(&self.socket),
+            None => Tally::of(&self.socket),
+        }
+    }
+
+    fn is_gone(&self) -> bool {
+        self.wire.as_ref().is_some_and(|wire| wire.is_gone())
+    }
+
+    fn has_ended(&self, stream: u32) -> bool {
+        self.wire.as_ref().is_none_or(|wire| wire.has_ended(stream))
+    }
 }

@@ -236,7 +236,7 @@ where
     /// Leaves the connection, its preface included, to Pingora's HTTP/2 server.
     async fn serve_http2(&self, mut inbound: Box<Inbound>, shutdown: &ShutdownWatch) -> Option<()> {
         let _counted = Counted::new(&self.http2);
-        inbound.begin(0, Body::Endless);
+        inbound.begin_http2();
         self.proxy.process_new(inbound, shutdown).await;
         Some(())
     }

@@ -11,7 +11,7 @@ use crate::x402::header as x402;
 
 /// Headers a client may not send on: payments are the gateway's, and the others would make an
 /// origin see another path or method than the one that was decided on.
-const FROM_CLIENTS: [&str; 28] = [
+const FROM_CLIENTS: [&str; 31] = [
     x402::PAYMENT_SIGNATURE,
     x402::X_PAYMENT,
     x402::PAYMENT_REQUIRED,
@@ -33,6 +33,9 @@ const FROM_CLIENTS: [&str; 28] = [
     "x-forwarded-port",
     "x-original-method",
     "x-original-host",
+    "x-host",
+    "x-forwarded-server",
+    "x-http-host-override",
     "x-envoy-original-path",
     "x-matched-path",
     "x-invoke-path",
@@ -109,9 +112,10 @@ pub(super) fn forward(
         request.insert_header("X-Forwarded-For", all)?;
         request.insert_header("X-Real-IP", client.to_string())?;
         let earlier = joined(&request.headers, "forwarded");
-        // Behind a quoted string without an end nobody could read what is added.
-        let mut all =
-            if earlier.is_empty() || !ends_unquoted(&earlier) { String::new() } else { earlier + ", " };
+        let mut all = hops(&earlier);
+        if !all.is_empty() {
+            all.push_str(", ");
+        }
         // Writing to a String cannot fail.
         let _ = match client {
             IpAddr::V4(address) => write!(all, "for={address};proto={scheme}"),
@@ -128,18 +132,45 @@ pub(super) fn forward(
     }
 }
 
+/// What a `Forwarded` header says of the way a request came: its `for` and `by`. A host or a scheme in
+/// it could be believed before those that were decided on. Nothing is kept of a header with a quoted
+/// string that has no end: nobody could read what is added behind it.
+fn hops(forwarded: &str) -> String {
+    if !ends_unquoted(forwarded) {
+        return String::new();
+    }
+    let is_hop = |pair: &&str| {
+        let name = pair.split('=').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("for") || name.eq_ignore_ascii_case("by")
+    };
+    let element = |element| split_unquoted(element, ';').filter(is_hop).collect::<Vec<_>>().join(";");
+    let elements = split_unquoted(forwarded, ',').map(element).filter(|element| !element.is_empty());
+    elements.collect::<Vec<_>>().join(", ")
+}
+
 /// Whether every quoted string in a value has its end (RFC 9110 §5.6.4).
 fn ends_unquoted(value: &str) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in value.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+    let mut quotes = Quotes::default();
+    value.chars().for_each(|character| quotes.pass(character));
+    !quotes.open
+}
+
+/// Whether what passes stands in a quoted string.
+#[derive(Default)]
+struct Quotes {
+    open: bool,
+    escaped: bool,
+}
+
+impl Quotes {
+    fn pass(&mut self, character: char) {
+        match character {
+            _ if self.escaped => self.escaped = false,
+            '\\' if self.open => self.escaped = true,
+            '"' => self.open = !self.open,
             _ => {}
         }
     }
-    !quoted
 }
 
 fn joined(headers: &HeaderMap, name: &str) -> String {
@@ -207,7 +238,7 @@ pub(super) fn make_private(response: &mut ResponseHeader) -> pingora::Result<()>
         response.remove_header(name);
     }
     let directives = joined(&response.headers, "cache-control");
-    let mut kept: Vec<&str> = split_directives(&directives)
+    let mut kept: Vec<&str> = split_unquoted(&directives, ',')
         .filter(|directive| {
             let name = directive.split('=').next().unwrap_or_default().trim();
             !SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared))
@@ -221,17 +252,14 @@ pub(super) fn make_private(response: &mut ResponseHeader) -> pingora::Result<()>
     append(response, header::VARY, "PAYMENT-SIGNATURE, X-PAYMENT")
 }
 
-/// Splits at commas outside quoted strings.
-fn split_directives(text: &str) -> impl Iterator<Item = &str> {
-    let mut quoted = false;
-    text.split(move |character: char| {
-        if character == '"' {
-            quoted = !quoted;
-        }
-        character == ',' && !quoted
-    })
-    .map(str::trim)
-    .filter(|directive| !directive.is_empty())
+/// Splits outside quoted strings; leaves out what is empty.
+fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let mut quotes = Quotes::default();
+    let parts = text.split(move |character: char| {
+        quotes.pass(character);
+        character == separator && !quotes.open
+    });
+    parts.map(str::trim).filter(|part| !part.is_empty())
 }
 
 /// Adds to a comma-separated header.
@@ -314,20 +342,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_to_forwarded_cannot_be_taken_into_a_quoted_string() {
+    fn of_forwarded_only_the_way_is_believed_and_what_is_added_stands_alone() {
         let own = "for=192.0.2.7;proto=http";
         for (sent, kept) in [
-            ("for=\"10.0.0.1\"", true),
-            ("for=\"a\\\"b\"", true),
-            ("for=10.0.0.1, for=\"_x\"", true),
-            ("for=\"10.0.0.1", false),
-            ("for=\"10.0.0.1\", \"", false),
-            ("for=\"10.0.0.1\\\"", false),
+            ("for=\"10.0.0.1\"", "for=\"10.0.0.1\""),
+            ("for=\"a\\\";host=x\"", "for=\"a\\\";host=x\""),
+            ("For=10.0.0.1;by=_x, for=\"_y\"", "For=10.0.0.1;by=_x, for=\"_y\""),
+            ("for=10.0.0.1;host=vault.example;proto=https", "for=10.0.0.1"),
+            ("HOST = \"vault.example\" ; for=a,proto=https", "for=a"),
+            ("host=vault.example", ""),
+            (", ;,", ""),
+            ("for=\"10.0.0.1", ""),
+            ("for=\"10.0.0.1\", \"", ""),
+            ("for=\"10.0.0.1\\\"", ""),
         ] {
             let mut request = request(&[]);
             request.append_header("Forwarded", sent).unwrap();
             forward(&mut request, Some("192.0.2.7".parse().unwrap()), "http", None).unwrap();
-            let expected = if kept { format!("{sent}, {own}") } else { own.to_owned() };
+            let expected = if kept.is_empty() { own.to_owned() } else { format!("{kept}, {own}") };
             assert_eq!(request.headers["forwarded"], expected, "{sent}");
         }
     }

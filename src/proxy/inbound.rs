@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Buf as _, BytesMut};
+use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -23,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::chunks::Chunks;
+use super::wire::{Tally, Wire};
 
 /// Bytes of further requests that are taken in while one is under way.
 const AHEAD_BYTES_MAX: usize = 64 * 1024;
@@ -56,6 +58,8 @@ pub(super) struct Inbound {
     unflushed: bool,
     write_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// With HTTP/2: what has gone out, for its streams to ask.
+    wire: Option<Arc<Wire>>,
 }
 
 #[derive(Debug)]
@@ -68,7 +72,13 @@ enum Left {
 impl Inbound {
     pub(super) fn new(stream: Stream, write_timeout: Duration) -> Self {
         let (ahead, left) = (BytesMut::new(), Left::Bytes(0));
-        Self { stream, ahead, left, unflushed: false, write_timeout, stalled: None }
+        Self { stream, ahead, left, unflushed: false, write_timeout, stalled: None, wire: None }
+    }
+
+    /// Begins HTTP/2, which goes on to the end of the connection.
+    pub(super) fn begin_http2(&mut self) {
+        self.begin(0, Body::Endless);
+        self.wire = Some(Arc::default());
     }
 
     /// What was read ahead of any request; [`Self::fill`] adds to it.
@@ -216,6 +226,9 @@ impl AsyncWrite for Inbound {
         let this = self.get_mut();
         this.unflushed = true;
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        if let (Some(wire), Poll::Ready(Ok(count))) = (&this.wire, &written) {
+            wire.wrote(&bytes[..*count]);
+        }
         this.deadline(context, written)
     }
 
@@ -223,6 +236,9 @@ impl AsyncWrite for Inbound {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.stream).poll_flush(context);
         this.unflushed = flushed.is_pending();
+        if let (Some(wire), Poll::Ready(Ok(()))) = (&this.wire, &flushed) {
+            wire.flushed();
+        }
         this.deadline(context, flushed)
     }
 
@@ -240,11 +256,28 @@ impl AsyncWrite for Inbound {
         let this = self.get_mut();
         this.unflushed = true;
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        if let (Some(wire), Poll::Ready(Ok(count))) = (&this.wire, &written) {
+            let mut left = *count;
+            for slice in slices {
+                let taken = left.min(slice.len());
+                wire.wrote(&slice[..taken]);
+                left -= taken;
+            }
+        }
         this.deadline(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        // While the stream is there: its socket's number may be another's a moment later.
+        if let Some(wire) = &self.wire {
+            wire.gone(self.stream.get_socket_digest().and_then(|socket| Tally::of(&socket)));
+        }
     }
 }
 
@@ -294,8 +327,11 @@ impl GetTimingDigest for Inbound {
 }
 
 impl GetProxyDigest for Inbound {
+    /// The one thing a connection can give to the streams that Pingora makes of it.
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.get_proxy_digest()
+        let wire = Arc::clone(self.wire.as_ref()?);
+        let response = ResponseHeader::build(http::StatusCode::OK, None).ok()?;
+        Some(Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(wire)))))
     }
 
     fn set_proxy_digest(&mut self, digest: ProxyDigest) {

@@ -20,6 +20,7 @@ pub mod settings;
 mod tls;
 mod upgrade;
 mod upstream;
+mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

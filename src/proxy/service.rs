@@ -350,7 +350,7 @@ fn is_wasted(error: Option<&Error>, settled: &Settled, forwarded: bool) -> bool 
 
 /// How the delivery of what was paid for ended: complete when the answer was sent to its end and has
 /// arrived.
-async fn delivery_end(session: &Session, error: Option<&Error>, patience: Duration) -> DeliveryEnd {
+async fn delivery_end(session: &mut Session, error: Option<&Error>, patience: Duration) -> DeliveryEnd {
     if !session.response_written().is_some_and(is_success) {
         return DeliveryEnd::NotBegun;
     }

@@ -3,10 +3,11 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpSocket;
 
 use crate::support::gateway::PAID;
-use crate::support::http2::{Http2, piece, whole};
+use crate::support::http2::{Http2, first_request, piece, whole};
 use crate::support::live::Exchange;
 use crate::support::shop::{assert_in_use, assert_refused};
 use crate::support::{Connection, Facilitator, Gateway, LiveOrigin, Response, get, payment_for};
@@ -438,6 +439,33 @@ async fn over_http2_what_broke_off_can_be_fetched_again() {
         stage.gateway.wait_until_idle().await;
         let used = client.get("/paid/a", &headers).await.response;
         assert_refused(&used, DUPLICATE);
+        assert_eq!(stage.settlements(), count + 1);
+    }
+}
+
+/// The whole answer is with the gateway, in part before the kernel's buffers, when its reader goes away.
+#[tokio::test]
+async fn over_http2_what_never_arrived_can_be_fetched_again() {
+    let stage = Stage::open(H2C).await;
+    for (count, resets) in [false, true].into_iter().enumerate() {
+        let payment = payment_for(stage.gateway.address, "/paid/a").await;
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut client = socket.connect(stage.gateway.address).await.unwrap();
+        let fields =
+            [(":method", "GET"), (":scheme", "http"), (":authority", "127.0.0.1"), (":path", "/paid/a")];
+        let fields = [&fields[..], &[("payment-signature", payment.as_str())]].concat();
+        client.write_all(&first_request(&fields)).await.unwrap();
+        let body = vec![b'x'; 300_000];
+        stage.origin.exchange().await.answer(200, &[("Connection", "close")], &body).await;
+        client.read_exact(&mut vec![0; 200_000]).await.unwrap();
+        if resets {
+            client.set_zero_linger().unwrap();
+        }
+        drop(client);
+        stage.gateway.wait_until_idle().await;
+        assert_eq!(stage.fetch("GET /paid/a\nHost: 127.0.0.1", &payment).await.text(), "everything");
+        stage.refused("GET /paid/a\nHost: 127.0.0.1", &payment).await;
         assert_eq!(stage.settlements(), count + 1);
     }
 }

@@ -215,6 +215,8 @@ const FORGED: &[(&str, &str)] = &[
     ("X.Original.URL", "/0xevil"),
     ("X|Rewrite|URL", "/0xevil"),
     ("X-Replaced-Path", "/0xevil"),
+    ("X-Host", "0xevil.example"),
+    ("Forwarded", "for=a;host=0xevil.example;proto=0xevil"),
     ("X-Forwarded-Prefix", "/0xevil"),
 ];
 

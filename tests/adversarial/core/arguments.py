@@ -26,12 +26,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     server = parser.add_argument_group("the server")
     server.add_argument("--url", action="append", default=[], metavar="URL",
-                        help="the priced page; again for other addresses of the same page (https://, h2c)")  # fmt: skip
+                        help="the priced page; again for other addresses of the same page (https://, h2c, replicas)")  # fmt: skip
     server.add_argument("--free-url", metavar="URL", help="a page of the same server that costs nothing")
+    server.add_argument("--other-url", action="append", default=[], metavar="URL",
+                        help="another page of the same server and price; may be given again")  # fmt: skip
     server.add_argument("--marker", metavar="TEXT",
                         help="text that stands only in the priced page; default: the suite buys the page once")  # fmt: skip
     server.add_argument("--key-file", metavar="FILE",
-                        help="a file with the key, in hexadecimal, of an account with funds; default: one made up")  # fmt: skip
+                        help="a file with the key, in hexadecimal, of an account with funds, which pays for a tenth of "
+                        "the tries that need it; default: one made up")  # fmt: skip
     server.add_argument("--i-own-this-server", action="store_true", dest="owned",
                         help="attack a server that is not on this machine")  # fmt: skip
     run = parser.add_argument_group("the run")

@@ -42,6 +42,10 @@ class Outcome:
     kind: Kind
     why: str = ""
     exchanges: list[Exchange] = field(default_factory=list)
+    headers_only: bool = False
+    """Of a leak: whether only headers of the content came out, such as its cookies."""
+    unpaid_work: int = 0
+    """Times the site worked and nobody paid for it, where that can be seen. Nothing came out, so it is no leak."""
 
 
 class Need(Enum):
@@ -56,6 +60,10 @@ class Need(Enum):
     H2C = "the server does not speak HTTP/2 without TLS at any address given"
     PLAIN = "no address without TLS was given"
     TLS = "no address with TLS was given"
+    REPLICAS = "no address of another replica is known (--url, once more)"
+    RESTART = "needs a server that the suite can end and start again"
+    OTHER_PAGE = "no other page of the same price is known (--other-url)"
+    UPFRONT = "no page is known that is settled before the site is asked"
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,8 @@ class Attack:
     about: str
     tries: Callable[["Scene"], Iterator[Try]]
     origins: frozenset[str] = frozenset({"plain"})
-    """Kinds of the kit's origins it is run against: `plain`, `path`, `framing`. Any other server counts as all."""
+    """Kinds of the kit's origins it is run against: `plain`, `path`, `framing`, and `market` and `chain` for payments. Any other
+    server counts as all."""
     alone: bool = False
     """Whether its tries run one after the other, with nothing else at the server."""
 

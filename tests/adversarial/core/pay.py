@@ -22,6 +22,9 @@ TRANSFER = (
 DOMAIN = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 V1_CHAINS = {"base": 8453, "base-sepolia": 84532, "avalanche": 43114, "avalanche-fuji": 43113}
 
+salt = b""
+"""Goes into every nonce: a server that remembers an earlier run with the same seed has not seen these payments."""
+
 
 def keccak256(data: bytes) -> bytes:
     return keccak.new(digest_bits=256, data=data).digest()
@@ -46,15 +49,19 @@ def checksummed(address: str) -> str:
     return "0x" + "".join(d.upper() if int(h, 16) >= 8 else d for d, h in zip(digits, hashed, strict=False))
 
 
-def digest(domain: Json, authorization: Json) -> bytes:
-    """The EIP-712 digest of an authorization; `domain` has name, version, chainId and verifyingContract."""
-    separator = keccak256(
+def separator(domain: Json) -> bytes:
+    """The EIP-712 separator of a domain with name, version, chainId and verifyingContract."""
+    return keccak256(
         keccak256(DOMAIN)
         + keccak256(domain["name"].encode())
         + keccak256(domain["version"].encode())
         + word(domain["chainId"])
         + address_word(domain["verifyingContract"])
     )
+
+
+def digest(domain: Json, authorization: Json) -> bytes:
+    """The EIP-712 digest of an authorization."""
     message = keccak256(
         keccak256(TRANSFER)
         + address_word(authorization["from"])
@@ -62,7 +69,7 @@ def digest(domain: Json, authorization: Json) -> bytes:
         + b"".join(word(int(authorization[name])) for name in ("value", "validAfter", "validBefore"))
         + bytes.fromhex(authorization["nonce"][2:])
     )
-    return keccak256(b"\x19\x01" + separator + message)
+    return keccak256(b"\x19\x01" + separator(domain) + message)
 
 
 @dataclass
@@ -150,13 +157,16 @@ class Payer:
             "value": offer.terms["amount"],
             "validAfter": "0",
             "validBefore": str(now + int(offer.terms["maxTimeoutSeconds"])),
-            "nonce": "0x" + source.randbytes(32).hex(),
+            "nonce": "0x" + keccak256(source.randbytes(32) + salt).hex(),
             **changes,
         }
 
     def sign(self, domain: Json, authorization: Json) -> bytes:
         """Signs an authorization: r, s, v."""
-        signed = self.key.sign_recoverable(digest(domain, authorization), hasher=None)
+        return self.sign_digest(digest(domain, authorization))
+
+    def sign_digest(self, hashed: bytes) -> bytes:
+        signed = self.key.sign_recoverable(hashed, hasher=None)
         return signed[:64] + bytes([signed[64] + 27])
 
     def payment(self, offer: Offer, source: random.Random, **changes: object) -> Json:
@@ -188,6 +198,15 @@ def message(offer: Offer, authorization: Json, signature: bytes) -> Json:
     if offer.required.get("extensions"):
         paid["extensions"] = offer.required["extensions"]
     return paid
+
+
+def first_generation(offer: Offer, payment: Json) -> Json | None:
+    """The same payment in the form of the first generation; `None` where that is not offered."""
+    names = {chain: name for name, chain in V1_CHAINS.items()}
+    offered = (offer.body_v1 or {}).get("accepts", [])
+    if not any(entry.get("network") == names.get(offer.chain) for entry in offered):
+        return None
+    return {"x402Version": 1, "scheme": "exact", "network": names[offer.chain], "payload": payment["payload"]}
 
 
 def encode(payment: object) -> bytes:

@@ -41,11 +41,11 @@ class Report:
         lines = []
         for server, about in self.servers.items():
             lines += ["", f"{server}: {about}", ""]
-            lines.append(f"{'attack':<22}{'tries':>8}{'leaks':>8}{'refused':>9}{'n/a':>8}  seconds")
+            lines.append(f"{'attack':<22}{'tries':>8}{'leaks':>8}{'refused':>9}{'unpaid work':>13}{'n/a':>8}  seconds")
             for line in self.merged():
                 if line.server == server:
                     lines.append(f"{line.name:<22}{line.tries:>8}{line.leaks:>8}{line.refused:>9}"
-                                 f"{line.inapplicable.total():>8}  {line.seconds:.1f}")  # fmt: skip
+                                 f"{line.unpaid_work:>13}{line.inapplicable.total():>8}  {line.seconds:.1f}")  # fmt: skip
             lines += self._remarks(server)
         return "\n".join([*lines, "", *self.notes, f"seed {self.seed}"])
 
@@ -56,6 +56,8 @@ class Report:
                 continue
             remarks += [f"  {line.name}: {count} not applicable: {why}" for why, count in line.inapplicable.items()]
             remarks += [f"  {line.name}: leaks behind {origin}: {count}" for origin, count in line.leaks_by_origin.items()]
+            if line.headers_only:
+                remarks.append(f"  {line.name}: {line.headers_only} of the leaks are of headers alone")
             if line.broken:
                 remarks.append(f"  {line.name}: {len(line.broken)} tries could not be made: {line.broken[0]}")
             if line.unfinished:
@@ -64,8 +66,12 @@ class Report:
 
     def markdown(self) -> str:
         servers = list(self.servers)
-        lines = ["| Attack | " + " | ".join(f"{server}: tries | leaks | refused though paid" for server in servers) + " |"]
-        lines.append("|---|" + "---:|---:|---:|" * len(servers))
+        lines = [
+            "| Attack | "
+            + " | ".join(f"{server}: tries | leaks | refused though paid | work unpaid" for server in servers)
+            + " |"
+        ]
+        lines.append("|---|" + "---:|---:|---:|---:|" * len(servers))
         table: dict[tuple[int, str, str], dict[str, Line]] = {}
         for line in self.merged():
             table.setdefault((line.group, line.name, line.about), {})[line.server] = line
@@ -73,8 +79,8 @@ class Report:
             row = [f"{group}. {about}"]
             for server in servers:
                 line = cells.get(server)
-                applies = line is not None and line.tries > 0
-                row += [str(line.tries), str(line.leaks), str(line.refused)] if applies else ["–", "–", "–"]
+                applies = line and line.tries
+                row += map(str, [line.tries, line.told_leaks(), line.refused, line.unpaid_work] if applies else ["–"] * 4)
             lines.append("| " + " | ".join(row) + " |")
         lines += ["", *(f"- {server}: {about}" for server, about in self.servers.items())]
         return "\n".join(lines) + "\n"
@@ -83,7 +89,8 @@ class Report:
         rows = [
             {
                 "attack": row.attack.name, "group": row.attack.group, "about": row.attack.about, "server": row.server,
-                "origin": row.origin, "tries": row.tries, "leaks": row.leaks, "refused_though_paid": row.refused,
+                "origin": row.origin, "tries": row.tries, "leaks": row.leaks, "leaks_of_headers_alone": row.headers_only, "refused_though_paid": row.refused,
+                "unpaid_work": row.unpaid_work,
                 "inapplicable": dict(row.inapplicable), "broken": row.broken, "unfinished": row.unfinished,
                 "seconds": round(row.seconds, 2),
                 "kept": [{"name": leak.name, "kind": leak.outcome.kind.value, "why": leak.outcome.why} for leak in row.kept],
@@ -105,17 +112,25 @@ class Line:
     about: str
     tries: int = 0
     leaks: int = 0
+    headers_only: int = 0
     refused: int = 0
+    unpaid_work: int = 0
     seconds: float = 0.0
     unfinished: int = 0
     inapplicable: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     leaks_by_origin: dict[str, int] = field(default_factory=dict)
 
+    def told_leaks(self) -> str:
+        """Leaks, and how many of them are of headers alone, such as cookies: less than the content, and not nothing."""
+        return f"{self.leaks} ({self.headers_only} of headers)" if self.headers_only else str(self.leaks)
+
     def add(self, row: Row) -> None:
         self.tries += row.tries
         self.leaks += row.leaks
+        self.headers_only += row.headers_only
         self.refused += row.refused
+        self.unpaid_work += row.unpaid_work
         self.seconds += row.seconds
         self.unfinished += row.unfinished
         self.inapplicable.update(row.inapplicable)

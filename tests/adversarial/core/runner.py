@@ -6,10 +6,12 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 
-from core.attack import Attack, Kind, Outcome, Try
+from core.attack import Attack, Kind, Need, Outcome, Try
 from core.scene import Scene
 
-TRY_SECONDS = 60.0
+TRY_SECONDS = 90.0
+PAID_EVERY = 10
+"""Of tries that pay with an account that was given, one in so many is made."""
 LEAKS_KEPT_MAX = 20
 """Leaks of one row that are kept with their bytes."""
 
@@ -47,7 +49,10 @@ class Row:
     origin: str
     tries: int = 0
     leaks: int = 0
+    headers_only: int = 0
+    """Leaks of headers alone."""
     refused: int = 0
+    unpaid_work: int = 0
     inapplicable: Counter[str] = field(default_factory=Counter)
     """Tries that were not run, by reason."""
     broken: list[str] = field(default_factory=list)
@@ -68,6 +73,9 @@ async def run(attack: Attack, scene: Scene, bounds: Bounds, server: str, origin:
         missing = next((need for need in one.needs if not scene.has(need)), None)
         if missing:
             row.inapplicable[missing.value] += 1
+            continue
+        if Need.PAYMENT in one.needs and not scene.any_payer and number % PAID_EVERY:
+            # Somebody's own money is spent: on a sample only.
             continue
         if bounds.over():
             row.unfinished += 1
@@ -97,10 +105,12 @@ async def _run_one(one: Try, row: Row) -> None:
             return
         case Kind.LEAK:
             row.leaks += 1
+            row.headers_only += outcome.headers_only
         case Kind.REFUSED:
             row.refused += 1
         case Kind.HELD:
             pass
     row.tries += 1
+    row.unpaid_work += outcome.unpaid_work
     if outcome.kind in (Kind.LEAK, Kind.REFUSED) and len(row.kept) < LEAKS_KEPT_MAX:
         row.kept.append(Leak(one.name, outcome))

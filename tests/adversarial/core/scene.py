@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -29,6 +30,9 @@ class OriginLog(Protocol):
 
     def worked(self, mark: bytes) -> int:
         """How often the priced page was served, in full or in part, to requests with this mark."""
+
+    before: dict[bytes, Callable[[], Awaitable[None]]]
+    """What happens before the priced page is served to requests with a mark."""
 
     def seen(self, mark: bytes) -> list[tuple[bytes, bytes, Headers]]:
         """Method, target and headers of requests with this mark, as they arrived."""
@@ -65,6 +69,10 @@ class Scene:
     books: Books | None = None
     facilitator: object | None = None
     """The kit's scripted facilitator (`kit.facilitator.Facilitator`), where the target uses it."""
+    chain: bool = False
+    """Whether money is on a chain that the server can ask, too."""
+    restart: Callable[[bool], Awaitable[None]] | None = None
+    """Ends the server, at once or in good order, and starts it again."""
     notes: list[str] = field(default_factory=list)
     _marks: int = 0
 
@@ -80,6 +88,10 @@ class Scene:
             Need.H2C: target.h2c is not None,
             Need.PLAIN: target.plain is not None,
             Need.TLS: target.tls is not None,
+            Need.REPLICAS: len(target.replicas) > 1,
+            Need.RESTART: self.restart is not None,
+            Need.OTHER_PAGE: bool(target.other_paths),
+            Need.UPFRONT: target.upfront_path is not None,
         }[need]
 
     def mark(self) -> bytes:
@@ -153,23 +165,30 @@ class Scene:
         host: bytes | None = None,
         mark: bytes = b"",
         patience: float = PATIENCE_SECONDS,
+        door: Door | None = None,
     ) -> Exchange:
         """Asks for a path and reads the answer to its end, on a connection of its own."""
-        door = self.target.door(way)
+        door = door or self.target.door(way)
         if door is None:
             raise ValueError(f"no address for {way}")
+        data = self.written(way, door, path, method, headers or [], body, host, mark)
+        async with Connection(door, alpn="h2" if way is Way.H2 else "http/1.1", patience=patience) as connection:
+            await connection.send(data, method)
+            return await connection.read(answered(1))
+
+    def written(
+        self, way: Way, door: Door, path: bytes, method: bytes = b"GET", headers: Headers | None = None,
+        body: bytes | None = None, host: bytes | None = None, mark: bytes = b"",
+    ) -> bytes:  # fmt: skip
+        """The bytes of one request on a connection of its own."""
         host = self.target.host if host is None else host
         fields = [(TRY_HEADER, mark)] if mark else []
         fields += headers or []
         if way in (Way.H2, Way.H2C):
             lower = [(name.lower(), value) for name, value in fields]
             scheme = b"https" if door.tls else b"http"
-            data = http2.start() + http2.request(method, path, host, scheme, lower, body)
-        else:
-            data = self.head(way, path, method, [(b"Host", host), *fields], body)
-        async with Connection(door, alpn="h2" if way is Way.H2 else "http/1.1", patience=patience) as connection:
-            await connection.send(data, method)
-            return await connection.read(answered(1))
+            return http2.start() + http2.request(method, path, host, scheme, lower, body)
+        return self.head(way, path, method, [(b"Host", host), *fields], body)
 
     @staticmethod
     def head(way: Way, path: bytes, method: bytes, fields: Headers, body: bytes | None) -> bytes:

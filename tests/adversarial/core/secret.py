@@ -14,6 +14,24 @@ LINE_BYTES_MIN = 12
 LINES_MAX = 40
 
 
+@dataclass(frozen=True)
+class Deliveries:
+    """Answers that gave the content away."""
+
+    by_body: int = 0
+    by_headers: int = 0
+    """By headers alone."""
+    served: int = 0
+    """Those of either kind that were successes: whoever paid got what they paid for."""
+
+    def __add__(self, other: "Deliveries") -> "Deliveries":
+        return Deliveries(self.by_body + other.by_body, self.by_headers + other.by_headers, self.served + other.served)
+
+    @property
+    def all(self) -> int:
+        return self.by_body + self.by_headers
+
+
 @dataclass
 class Secret:
     """Signs of the priced content. Each is enough."""
@@ -37,6 +55,17 @@ class Secret:
                 if sign:
                     return sign
         return None
+
+    def deliveries(self, exchange: Exchange) -> "Deliveries":
+        """How many answers gave the content away, in full or in part."""
+        answers = exchange.answers()
+        bodies = [any(self._in_bytes(body) for body in _readings(answer.body)) for answer in answers]
+        told = [self._in_message(answer) is not None for answer in answers]
+        served = sum(tells and 200 <= answer.status < 300 for tells, answer in zip(told, answers, strict=True))
+        by_body, by_headers = sum(bodies), sum(told) - sum(bodies)
+        if not by_body + by_headers and self.found([exchange]):
+            by_headers = 1
+        return Deliveries(by_body, by_headers, served)
 
     def _in_bytes(self, data: bytes) -> str | None:
         lower = data.lower()

@@ -1,6 +1,7 @@
 """Attacks on one server that is running already."""
 
 import random
+import secrets
 
 from core import pay, runner, secret, target
 from core.arguments import argparse
@@ -16,7 +17,9 @@ from core.wire import Exchange
 async def attack(given: argparse.Namespace, attacks: list[Attack]) -> Report:
     """Runs the attacks against the server of the command line."""
     source = random.Random(given.seed)
+    pay.salt = secrets.token_bytes(16)
     aim = target.from_urls(given.url, given.free_url, owned=given.owned)
+    aim.other_paths = [target.path_of(url) for url in given.other_url]
     await aim.probe()
     scene = Scene(aim, Secret(), source, given.tries)
     scene.payer = pay.Payer.from_file(given.key_file) if given.key_file else pay.Payer.made_up(source)

@@ -41,6 +41,10 @@ class Target:
     path: bytes
     """Path of the priced page, with its query, as one writes it."""
     free_path: bytes | None = None
+    other_paths: list[bytes] = field(default_factory=list)
+    """Other pages of the same price; their content, too, holds what gives the priced page away."""
+    upfront_path: bytes | None = None
+    """One of them that is settled before the site is asked."""
     host: bytes = b"localhost"
     """What requests name as Host."""
     h2: Door | None = None
@@ -54,6 +58,11 @@ class Target:
     @property
     def tls(self) -> Door | None:
         return next((door for door in self.doors if door.tls), None)
+
+    @property
+    def replicas(self) -> list[Door]:
+        """Addresses without TLS: several, when there are several replicas of the server."""
+        return [door for door in self.doors if not door.tls]
 
     def door(self, way: Way) -> Door | None:
         """Where a way is spoken. An upgrade is tried at any address without TLS."""
@@ -115,12 +124,17 @@ def from_urls(urls: list[str], free_url: str | None, *, owned: bool) -> Target:
         port = parts.port or (443 if tls else 80)
         doors.append(Door(checked_address(parts.hostname, port, owned=owned), port, tls))
     first = urlsplit(urls[0])
-    path = (first.path or "/") + (f"?{first.query}" if first.query else "")
     free = urlsplit(free_url) if free_url else None
     if free and (free.hostname, free.scheme) != (first.hostname, first.scheme):
         raise Refused("--free-url must be a page of the same server")
-    free_path = ((free.path or "/") + (f"?{free.query}" if free.query else "")).encode() if free else None
-    return Target(str(doors[0]), doors, path.encode(), free_path, host=first.netloc.rpartition("@")[2].encode())
+    free_path = path_of(free_url) if free_url else None
+    return Target(str(doors[0]), doors, path_of(urls[0]), free_path, host=first.netloc.rpartition("@")[2].encode())
+
+
+def path_of(url: str) -> bytes:
+    """Path and query of an address."""
+    parts = urlsplit(url)
+    return ((parts.path or "/") + (f"?{parts.query}" if parts.query else "")).encode()
 
 
 def checked_address(host: str, port: int, *, owned: bool) -> str:

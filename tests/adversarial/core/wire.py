@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -71,24 +72,40 @@ def tls_context(protocols: list[str]) -> ssl.SSLContext:
 class Connection:
     """An open connection and its exchange. Use as an async context manager."""
 
-    def __init__(self, door: Door, *, alpn: str = "http/1.1", patience: float = 5.0):
-        self.door, self.alpn, self.patience = door, alpn, patience
+    def __init__(self, door: Door, *, alpn: str = "http/1.1", patience: float = 5.0, buffer_bytes: int | None = None):
+        self.door, self.alpn, self.patience, self.buffer_bytes = door, alpn, patience, buffer_bytes
         self.exchange = Exchange()
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
     async def __aenter__(self) -> "Connection":
         context = tls_context([self.alpn]) if self.door.tls else None
-        opening = asyncio.open_connection(
-            self.door.host, self.door.port, ssl=context, server_hostname="localhost" if context else None
-        )
+        where: dict[str, object] = {"host": self.door.host, "port": self.door.port}
+        limit = 1 << 16
+        if self.buffer_bytes:
+            # So small that most of an answer waits at the server.
+            limit = self.buffer_bytes
+            where = {"sock": await self._small_socket(self.buffer_bytes)}
+        opening = asyncio.open_connection(**where, limit=limit, ssl=context, server_hostname="localhost" if context else None)
         self._reader, self._writer = await asyncio.wait_for(opening, CONNECT_SECONDS)
         return self
+
+    async def _small_socket(self, buffer_bytes: int) -> socket.socket:
+        family = socket.AF_INET6 if ":" in self.door.host else socket.AF_INET
+        raw = socket.socket(family, socket.SOCK_STREAM)
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
+        raw.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(raw, (self.door.host, self.door.port))
+        return raw
 
     async def __aexit__(self, *_: object) -> None:
         self._writer.transport.abort()
         with contextlib.suppress(OSError, TimeoutError):
             await asyncio.wait_for(self._writer.wait_closed(), 1)
+
+    @property
+    def raw(self) -> socket.socket | None:
+        return self._writer.get_extra_info("socket")
 
     @property
     def negotiated(self) -> str | None:

@@ -94,6 +94,27 @@ def everything(target: bytes) -> Iterator[bytes]:
                     yield reading
 
 
+def hosts(name: bytes, value: bytes) -> set[bytes]:
+    """The hosts that a header names, to a site that takes them from wherever they are said and cleans them up."""
+    if name == b"forwarded":
+        found = re.findall(rb"""(?i)host\s*=\s*"?([^;,"]+)""", value)
+    elif name in HOST_HEADERS:
+        found = [value, *value.split(b","), *value.split()]
+    else:
+        return set()
+    cleaned = set()
+    for host in found:
+        text = unicodedata.normalize("NFKC", unquoted(host).decode("utf-8", "replace")).lower().strip()
+        text = re.sub(r"^[a-z]+://", "", text).rpartition("@")[2]
+        text = re.split(r"[/\\?#\0]", text)[0]
+        cleaned.add(re.sub(r":[^:]*$", "", text).strip(" .\t").encode())
+    return cleaned
+
+
+HOST_HEADERS = {b"host", b":authority", b"x-forwarded-host", b"x-host", b"x-original-host", b"x-forwarded-server",
+                b"x-http-host-override"}  # fmt: skip
+
+
 def unquoted(path: bytes) -> bytes:
     return re.sub(rb"%([0-9a-fA-F]{2})", lambda escape: bytes([int(escape[1], 16)]), path)
 

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import re
 from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from core import http2
 from core.http1 import Headers
 from kit import habits
 from kit.framing import Framing, Malformed, Request, RequestReader
-from kit.pages import FREE, PRICED, Pages
+from kit.pages import FREE, HOST, PRICED, Pages
 
 MARK = re.compile(rb"try-\d+-[0-9a-f]{8}")
 REQUESTS_MAX = 2000
@@ -32,8 +33,12 @@ class Kind:
     """Which attacks are worth running against it."""
     framing: Framing = Framing()
     obeys_overrides: bool = False
+    copies: bool = False
+    """Whether `?copies=N` has the priced page said so often."""
     upgrades: bool = False
     """Whether it switches to HTTP/2 without TLS when asked (RFC 7540 §3.2)."""
+    by_host: bool = False
+    """Whether the priced page is there under one host alone."""
     works_seconds: float = 0.0
     """How long it works on the priced page."""
 
@@ -48,6 +53,8 @@ KINDS = [
     Kind("URL parser", "reads targets as URLs, as browsers do", habits.url),
     Kind("Unicode", "brings text into a normal form", habits.unicode),
     Kind("everything", "has all habits of paths, in any order", habits.everything),
+    Kind("virtual hosts", "has the page under one host alone, and takes the host from wherever it is said",
+         fits=frozenset({"host"}), by_host=True),
     Kind("chunks first", "reads loosely, Transfer-Encoding first; switches to h2c; merges trailers into headers",
          fits=frozenset({"framing"}), upgrades=True,
          framing=Framing(bare_line_feeds=True, loose_fields=True, any_chunked=True, loose_chunks=True,
@@ -68,6 +75,7 @@ class Origin:
         self._seen: dict[bytes, list[tuple[bytes, bytes, Headers]]] = defaultdict(list)
         self._server: asyncio.Server
         self._verdicts: dict[bytes, bool] = {}
+        self.before: dict[bytes, Callable[[], Awaitable[None]]] = {}
         self.port = 0
 
     async def start(self) -> "Origin":
@@ -95,6 +103,7 @@ class Origin:
                     if self._wants_upgrade(request):
                         await self._switch(request, requests, writer)
                         break
+                    await self._prepare(request)
                     answer = self.answer(request)
                     if self.kind.works_seconds and self._is_priced(request):
                         await asyncio.sleep(self.kind.works_seconds)
@@ -106,6 +115,13 @@ class Origin:
                 writer.write(_answer(400, [(b"Connection", b"close")], str(malformed).encode()))
                 await writer.drain()
         writer.close()
+
+    async def _prepare(self, request: Request) -> None:
+        """Does what a try wants to happen between a payment's verification and its settlement."""
+        if self.before and self._is_priced(request):
+            for mark in MARK.findall(request.raw):
+                if mark in self.before:
+                    await self.before[mark]()
 
     def answer(self, request: Request) -> bytes:
         """The bytes of an answer, interim ones included."""
@@ -122,6 +138,8 @@ class Origin:
         return self._priced(request, head_only)
 
     def _is_priced(self, request: Request) -> bool:
+        if self.kind.by_host and not any(HOST in habits.hosts(name.lower(), value) for name, value in request.headers):
+            return False
         targets = [request.target]
         if self.kind.obeys_overrides:
             targets += [value for name, value in request.headers if _as_cgi(name) in OVERRIDES]
@@ -142,13 +160,18 @@ class Origin:
         tag = b'"%s"' % token
         if tag in request.all(b"if-none-match") or request.all(b"if-modified-since") == [self.pages.last_modified()]:
             return hints + _answer(304, fields, b"", True)
-        whole = self.pages.priced
+        whole = self.pages.priced * self._copies(request)
         part = re.fullmatch(rb"bytes=(\d+)-(\d*)", (request.all(b"range") or [b""])[0])
         if part and int(part[1]) < len(whole):
             first, last = int(part[1]), min(int(part[2] or len(whole) - 1), len(whole) - 1)
             fields.append((b"Content-Range", b"bytes %d-%d/%d" % (first, last, len(whole))))
             return hints + _answer(206, fields, whole[first : last + 1], head_only)
         return hints + _answer(200, fields, whole, head_only)
+
+    def _copies(self, request: Request) -> int:
+        """How long an answer is wanted."""
+        wanted = re.search(rb"[?&]copies=(\d{1,3})$", request.target)
+        return int(wanted[1]) if wanted and self.kind.copies else 1
 
     def _wants_upgrade(self, request: Request) -> bool:
         return self.kind.upgrades and b"h2c" in b",".join(request.all(b"upgrade")).lower()

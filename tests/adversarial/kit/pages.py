@@ -9,6 +9,14 @@ from core.secret import Secret
 
 PRICED = b"/vault/risk-list.txt"
 FREE = b"/free/page.txt"
+HOST = b"vault.example"
+"""The host of the priced page, at origins that tell hosts apart."""
+ALSO_PRICED = [b"/vault/other-list.txt", b"/archive/risk-list.txt"]
+"""Where payments are attacked: pages of the same price, with the same content."""
+UPFRONT = b"/upfront/risk-list.txt"
+"""The same, settled before the site is asked."""
+OTHER_HOST = b"other.example"
+"""A site of its own, as far as routes are concerned, with the same pages."""
 LINES = 60
 
 

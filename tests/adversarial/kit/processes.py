@@ -23,7 +23,7 @@ class Process:
     @staticmethod
     async def start(name: str, folder: Path, *command: str, env: dict[str, str] | None = None) -> "Process":
         log = folder / f"{name}.log"
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder,
                 env={**os.environ, **(env or {})},
@@ -42,11 +42,12 @@ class Process:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
-    async def stop(self) -> None:
+    async def stop(self, at_once: bool = False) -> None:
+        """Ends it: in good order, or as a crash does."""
         if self.process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
-            self.process.terminate()
+            self.process.kill() if at_once else self.process.terminate()
         try:
             await asyncio.wait_for(self.process.wait(), END_SECONDS)
         except TimeoutError:

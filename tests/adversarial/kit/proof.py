@@ -17,14 +17,22 @@ from core.report import Report
 from core.runner import Bounds
 from core.scene import Scene
 from core.target import Refused, Target, Way
-from kit import reference, tollgate
+from kit import market, reference, tollgate
+from kit.chain import ChainFacilitator
 from kit.facilitator import Facilitator
 from kit.nginx import Nginx
 from kit.origin import KINDS, Origin
-from kit.pages import Pages
+from kit.pages import HOST, Pages
 from kit.processes import NotReady
 
 ROOT = Path(__file__).resolve().parents[3]
+MARKETS = ["market", "chain"]
+"""Sites made for attacks on payments: see `kit.market`."""
+BUSY_SECONDS = 45
+"""How long a server may say that payments cannot be taken at present."""
+ON_A_CHAIN = 0.2
+"""So many of the usual tries are made where money is on a chain."""
+FUNDS = 1_000_000
 OWN_ROUTES = "its own routes"
 Server = TypeVar("Server")
 
@@ -38,6 +46,12 @@ class Site:
     """Kinds of attacks that are worth running; see `core.attack.Attack.origins`."""
     port: int | None
     log: Origin | None
+    place: market.Market | None = None
+
+    @property
+    def host(self) -> bytes | None:
+        """The host under which alone the page is there."""
+        return HOST if self.log and self.log.kind.by_host else None
 
 
 @dataclass
@@ -53,23 +67,36 @@ class Proof:
     report: Report
     bounds: Bounds
     sites: list[Site] = field(default_factory=list)
+    markets: dict[str, tuple[Origin, Facilitator]] = field(default_factory=dict)
+    """Where payments are attacked: with money in the facilitator's head, and on a chain."""
 
     async def start_sites(self) -> None:
         wanted = set(self.given.origin)
-        if not wanted or "nginx" in wanted:
+        fitting = {fits for attack in self.attacks for fits in attack.origins}
+        if "nginx" in wanted or (not wanted and fitting & {"path", "framing"}):
             nginx = await Nginx.start(self.folder, self.pages)
             self.stack.push_async_callback(nginx.stop)
             self.sites.append(Site("nginx", frozenset({"path", "framing"}), nginx.port, None))
             self.report.notes.append(f"One of the origins is nginx {nginx.version}.")
         for kind in KINDS:
-            if not wanted or kind.name in wanted:
+            if kind.name in wanted or (not wanted and kind.fits & fitting):
                 origin = await Origin(kind, self.pages).start()
                 self.stack.push_async_callback(origin.stop)
                 self.sites.append(Site(kind.name, kind.fits, origin.port, origin))
-        unknown = wanted - {site.name for site in self.sites} - {OWN_ROUTES}
+        await self._open_markets({name for name in MARKETS if name in fitting and (not wanted or name in wanted)})
+        unknown = wanted - {site.name for site in self.sites} - {OWN_ROUTES, *MARKETS}
         if unknown:
-            names = ["nginx", OWN_ROUTES, *(kind.name for kind in KINDS)]
+            names = ["nginx", OWN_ROUTES, *MARKETS, *(kind.name for kind in KINDS)]
             raise Refused(f"no such origin: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+
+    async def _open_markets(self, wanted: set[str]) -> None:
+        if wanted:
+            origin = await Origin(market.KIND, self.pages).start()
+            self.stack.push_async_callback(origin.stop)
+        if "market" in wanted:
+            self.markets["market"] = (origin, self.facilitator)
+        if "chain" in wanted:
+            self.markets["chain"] = (origin, await ChainFacilitator.open(self.folder, self.stack))
 
     async def attack_tollgate(self) -> None:
         binary = Path(self.given.tollgate or ROOT / "target/debug/tollgate").resolve()
@@ -78,11 +105,17 @@ class Proof:
         await tollgate.make_certificate(self.folder)
         self.report.servers["tollgate"] = f"{await tollgate.version(binary)}, settling before it releases an answer"
         plan = tollgate.Plan(binary, self.folder, self.facilitator.url)
-        servers = await asyncio.gather(*(_twice(lambda site=site: plan.start(site.name, site.port)) for site in self.sites))
+        servers = await asyncio.gather(
+            *(_twice(lambda site=site: plan.start(site.name, site.port, site.host)) for site in self.sites)
+        )
         for server in servers:
             self.stack.push_async_callback(server.stop)
         for site, server in zip(self.sites, servers, strict=True):
             await self._attack("tollgate", site, server.target)
+        for name, (origin, facilitator) in self.markets.items():
+            plan = tollgate.Plan(binary, self.folder, facilitator.url)
+            place = await market.of_tollgate(plan, origin, facilitator, self.stack)
+            await self._attack_market("tollgate", name, place)
 
     async def attack_reference(self) -> None:
         self.report.servers[reference.NAME] = reference.about()
@@ -96,6 +129,10 @@ class Proof:
         for site in self.sites:
             if site.fits & {"plain", "path"}:
                 await self._attack_one_reference(plan, site)
+        for name, (origin, facilitator) in self.markets.items():
+            plan = reference.Plan(self.folder, facilitator.url, self.pages)
+            place = await market.of_reference(plan, origin, facilitator, self.stack)
+            await self._attack_market(reference.NAME, name, place)
 
     async def _attack_one_reference(self, plan: reference.Plan, site: Site) -> None:
         server = await _twice(lambda: plan.start(site.name, site.port))
@@ -103,6 +140,10 @@ class Proof:
             await self._attack(reference.NAME, site, server.target)
         finally:
             await server.stop()
+
+    async def _attack_market(self, server: str, name: str, place: market.Market) -> None:
+        await self._attack(server, Site(name, frozenset({name}), None, place.origin, place), place.target)
+        await place.stop()
 
     async def _attack(self, server: str, site: Site, aim: Target) -> None:
         for attack in self.attacks:
@@ -119,7 +160,13 @@ class Proof:
     async def _scene(self, seed: str, site: Site, aim: Target) -> Scene:
         source = random.Random(seed)
         scene = Scene(aim, self.pages.secret(), source, self.given.tries, payer=pay.Payer.made_up(source), any_payer=True)
-        scene.origin, scene.books, scene.facilitator = site.log, self.facilitator, self.facilitator
+        facilitator = site.place.facilitator if site.place else self.facilitator
+        scene.origin, scene.books, scene.facilitator = site.log, facilitator, facilitator
+        scene.restart = site.place.restart if site.place else None
+        if isinstance(facilitator, ChainFacilitator):
+            # A block takes a second, and each payment several.
+            scene.chain, scene.scale = True, self.given.tries * ON_A_CHAIN
+            await facilitator.fund(scene.payer, FUNDS)
         answers = (await scene.ask(Way.HTTP11, aim.path)).answers()
         if not answers:
             raise Refused(f"{aim.name} does not answer")
@@ -128,6 +175,12 @@ class Proof:
         except pay.Unpayable as why:
             raise Refused(f"{aim.name} does not sell: {why}") from why
         bought = await scene.buy(patience=30)
+        for _ in range(BUSY_SECONDS):
+            if bought.status() != 503:
+                break
+            # It leaves a facilitator alone that kept failing in the attack before.
+            await asyncio.sleep(1)
+            bought = await scene.buy(patience=30)
         if bought.status() != 200 or self.pages.token.encode() not in bought.received:
             raise Refused(f"{aim.name} does not deliver what was paid for: {bought.received[:500]!r} {bought.note}")
         scene.funded = True

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.target import Target, free_port, reachable
 from core.wire import Door
-from kit.pages import FREE, PRICED, Pages
+from kit.pages import ALSO_PRICED, FREE, PRICED, UPFRONT, Pages
 from kit.processes import Process
 from kit.tollgate import PAY_TO
 
@@ -20,18 +20,27 @@ def about() -> str:
     return (
         f"@x402/express {wanted['@x402/express']} on express {wanted['express']}; once with `GET {PRICED.decode()}` priced "
         "and served by express itself, as its documentation shows, and in front of each origin with that path priced for "
-        "every method and all requests forwarded by http-proxy-middleware " + wanted["http-proxy-middleware"]
+        f"every method and all requests forwarded by http-proxy-middleware {wanted['http-proxy-middleware']}; where payments "
+        "are attacked, with handlers of express that fetch from the site what they answer"
     )
 
 
 class Reference:
     """A running reference server, and the target it is."""
 
-    def __init__(self, process: Process, target: Target):
-        self.process, self.target = process, target
+    def __init__(self, name: str, folder: Path, env: dict[str, str]):
+        self.name, self.folder, self.env = name, folder, env
+        port = int(env["PORT"])
+        self.target = Target(name, [Door("127.0.0.1", port)], PRICED, FREE, host=b"127.0.0.1:%d" % port)
+        self.process: Process
 
-    async def stop(self) -> None:
-        await self.process.stop()
+    async def run(self) -> None:
+        """Starts it, the first time or again."""
+        self.process = await Process.start(self.name, self.folder, "node", str(FOLDER / "server.mjs"), env=self.env)
+        await self.process.ready(lambda: reachable(self.target.doors[0]))
+
+    async def stop(self, at_once: bool = False) -> None:
+        await self.process.stop(at_once)
 
 
 @dataclass(frozen=True)
@@ -42,20 +51,18 @@ class Plan:
     facilitator: str
     pages: Pages
 
-    async def start(self, name: str, origin: int | None) -> Reference:
-        """Starts one in front of an origin, or with routes of its own."""
-        port = free_port()
-        name = "reference-" + name.replace(" ", "-")
+    async def start(self, name: str, origin: int | None, *, market: bool = False) -> Reference:
+        """Starts one in front of an origin, or with routes of its own; at the market with more pages."""
         content = self.folder / "priced.txt"
         content.write_bytes(self.pages.priced)
         env = {
-            "PORT": str(port), "FACILITATOR": self.facilitator, "PAY_TO": PAY_TO, "PRICED": PRICED.decode(),
+            "PORT": str(free_port()), "FACILITATOR": self.facilitator, "PAY_TO": PAY_TO, "PRICED": PRICED.decode(),
             "FREE": FREE.decode(), "CONTENT": str(content), "TOKEN": self.pages.token, "NODE_ENV": "production",
             "UPSTREAM": f"http://127.0.0.1:{origin}" if origin else "",
+            "ALSO_PRICED": b",".join(ALSO_PRICED).decode() if market else "",
+            "UPFRONT": UPFRONT.decode() if market else "",
         }  # fmt: skip
-        process = await Process.start(name, self.folder, "node", str(FOLDER / "server.mjs"), env=env)
-        door = Door("127.0.0.1", port)
-        await process.ready(lambda: reachable(door))
-        target = Target(name, [door], PRICED, FREE, host=b"127.0.0.1:%d" % port)
-        await target.probe()
-        return Reference(process, target)
+        server = Reference("reference-" + name.replace(" ", "-"), self.folder, env)
+        await server.run()
+        await server.target.probe()
+        return server

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from core.target import Target, free_port, reachable
 from core.wire import Door
-from kit.pages import FREE, PRICED
+from kit.pages import ALSO_PRICED, FREE, OTHER_HOST, PRICED, UPFRONT
 from kit.processes import Process, output_of
 
 PAY_TO = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"
 CONFIGURATION = """
-public_url  = "http://127.0.0.1:{plain}"
+public_url  = "http://127.0.0.1:{public}"
 upstream    = "http://127.0.0.1:{origin}"
 pay_to      = "{pay_to}"
 network     = "base-sepolia"
@@ -24,7 +24,7 @@ address = "127.0.0.1:{tls}"
 tls     = [{{ cert = "certificate.pem", key = "key.pem" }}]
 
 [ledger]
-url = "sqlite://{name}.db"
+url = "{ledger}"
 
 [admin]
 listen = "127.0.0.1:{admin}"
@@ -38,17 +38,51 @@ shutdown_grace_seconds = 1
 [[routes]]
 path  = "{priced}"
 price = "$0.01"
+{more}
 """
+
+
+MORE_PAGES = "".join(f'\n[[routes]]\npath  = "{path.decode()}"\nprice = "$0.01"\n' for path in ALSO_PRICED)
+MORE_PAGES += f"""
+[[routes]]
+path   = "{UPFRONT.decode()}"
+price  = "$0.01"
+settle = "before-request"
+
+[[routes]]
+host  = "{OTHER_HOST.decode()}"
+path  = "{PRICED.decode()}"
+price = "$0.01"
+"""
+"""Routes of the market."""
+
+
+@dataclass(frozen=True)
+class Replica:
+    """What makes a gateway one of several."""
+
+    ledger: str
+    """URL of the ledger they share."""
+    public: int | None = None
+    """Port by which offers name them all; the first one's own."""
 
 
 class Tollgate:
     """A running gateway, and the target it is."""
 
-    def __init__(self, process: Process, target: Target):
-        self.process, self.target = process, target
+    def __init__(self, binary: Path, configuration: Path, admin: int, target: Target):
+        self.binary, self.configuration, self.admin, self.target = binary, configuration, admin, target
+        self.process: Process
 
-    async def stop(self) -> None:
-        await self.process.stop()
+    async def run(self) -> None:
+        """Starts it, the first time or again."""
+        name, folder = self.configuration.stem, self.configuration.parent
+        self.process = await Process.start(name, folder, str(self.binary), "-c", str(self.configuration))
+        for door in (Door("127.0.0.1", self.admin), *self.target.doors[:2]):
+            await self.process.ready(lambda door=door: reachable(door))
+
+    async def stop(self, at_once: bool = False) -> None:
+        await self.process.stop(at_once)
 
 
 @dataclass(frozen=True)
@@ -59,22 +93,30 @@ class Plan:
     folder: Path
     facilitator: str
 
-    async def start(self, name: str, origin: int | None, more: str = "") -> Tollgate:
-        """Starts one in front of an origin, with more configuration behind the usual one."""
+    async def start(
+        self,
+        name: str,
+        origin: int | None,
+        host: bytes | None = None,
+        more: str = "",
+        replica: Replica | None = None,
+    ) -> Tollgate:
+        """Starts one in front of an origin; with a host, the page is priced under that host alone."""
         plain, tls, admin = free_port(), free_port(), free_port()
         name = "tollgate-" + name.replace(" ", "-")
         configuration = self.folder / f"{name}.toml"
         text = CONFIGURATION.format(plain=plain, tls=tls, admin=admin, origin=origin, facilitator=self.facilitator,
-                                    pay_to=PAY_TO, name=name, priced=PRICED.decode())  # fmt: skip
-        configuration.write_text(text + more)
-        process = await Process.start(name, self.folder, str(self.binary), "-c", str(configuration))
+                                    pay_to=PAY_TO, priced=PRICED.decode(),
+                                    public=(replica and replica.public) or plain,
+                                    ledger=replica.ledger if replica else f"sqlite://{name}.db",
+                                    more=(f'host = "{host.decode()}"' if host else "") + more)  # fmt: skip
+        configuration.write_text(text)
         doors = [Door("127.0.0.1", plain), Door("127.0.0.1", tls, tls=True)]
-        await process.ready(lambda: reachable(Door("127.0.0.1", admin)))
-        for door in doors:
-            await process.ready(lambda door=door: reachable(door))
-        target = Target(name, doors, PRICED, FREE, host=b"127.0.0.1:%d" % plain)
+        target = Target(name, doors, PRICED, FREE, host=host or b"127.0.0.1:%d" % plain)
+        gateway = Tollgate(self.binary, configuration, admin, target)
+        await gateway.run()
         await target.probe()
-        return Tollgate(process, target)
+        return gateway
 
 
 async def version(binary: Path) -> str:

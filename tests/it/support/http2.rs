@@ -192,3 +192,42 @@ impl Http2Exchange {
         }
     }
 }
+
+/// The bytes of a client that asks for one thing on stream 1, without a body, and takes a megabyte of it before it
+/// has to say that it takes more.
+pub fn first_request(fields: &[(&str, &str)]) -> Vec<u8> {
+    const WINDOW: u32 = 1 << 20;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        // A literal without indexing (RFC 7541 §6.2.2).
+        block.push(0);
+        push_text(&mut block, name);
+        push_text(&mut block, value);
+    }
+    [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[&[0, 4], &WINDOW.to_be_bytes()[..]].concat()),
+        frame(8, 0, 0, &WINDOW.to_be_bytes()),
+        frame(1, 5, 1, &block),
+    ]
+    .concat()
+}
+
+/// A text with its length before it (RFC 7541 §5.1 and §5.2).
+fn push_text(block: &mut Vec<u8>, text: &str) {
+    let mut left = text.len();
+    block.push(u8::try_from(left.min(127)).unwrap());
+    if left >= 127 {
+        left -= 127;
+        while left >= 128 {
+            block.push(u8::try_from(left % 128).unwrap() | 128);
+            left /= 128;
+        }
+        block.push(u8::try_from(left).unwrap());
+    }
+    block.extend(text.as_bytes());
+}

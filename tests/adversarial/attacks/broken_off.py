@@ -1,0 +1,137 @@
+"""Deliveries that the client breaks off, to get another.
+
+A server that gives again what did not arrive can be told so by anybody. The client leaves before the site has answered,
+while settlement goes on, within the answer and at its very end, by a proper close and by a reset, and comes again with the
+same payment. Whole answers must not be more than settlements; broken ones may be given again a few times, not for ever.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Iterator
+from functools import partial
+
+from core import pay
+from core.attack import Attack, Need, Outcome, Try, leak
+from core.http1 import Message
+from core.payments import Presentation, Wallet
+from core.scene import Scene
+from core.target import Way
+from core.wire import Connection, Exchange, answered
+
+MOMENTS = ["at once", "while the site works", "while it is settled", "behind the first byte", "in the middle",
+           "before the last byte", "behind the last byte"]  # fmt: skip
+TIMES = [1, 2, 8]
+"""How often it is broken off before it is read to its end."""
+OWED_AFTER_MAX = 2
+"""Who breaks off more often is not owed the site's work for ever."""
+COPIES = 300
+"""The suite's own origin repeats the page so often, when asked to, so that an answer does not fit into the buffers."""
+BUFFER_BYTES = 8192
+AGAIN_MAX = 5
+"""How often a broken answer may be given again: more is no redelivery but a subscription."""
+SECONDS = 5.0
+
+
+def tries(scene: Scene) -> Iterator[Try]:
+    for moment in MOMENTS:
+        for times in TIMES:
+            for way in (Way.HTTP11, Way.H2C):
+                for resets in (False, True):
+                    how = "reset" if resets else "closed"
+                    needs = (Need.PAYMENT, Need.SECRET, *scene.target.needs(way))
+                    if moment == "while the site works":
+                        needs += (Need.ORIGIN,)
+                    if moment == "while it is settled":
+                        needs += (Need.FACILITATOR,)
+                    run = partial(_break_off, Wallet(scene), moment, times, way, resets)
+                    yield Try(f"{moment}, {times} times, {way.value}, {how}", run, needs)
+
+
+async def _break_off(wallet: Wallet, moment: str, times: int, way: Way, resets: bool) -> Outcome:
+    scene = wallet.scene
+    value = pay.encode(wallet.pay())
+    wallet.path = scene.target.path + (b"&" if b"?" in scene.target.path else b"?") + b"copies=%d" % COPIES
+    parts = 0
+    for _ in range(times):
+        parts += await _once(wallet, value, moment, way, resets)
+    for _ in range(3):
+        await wallet.present(value)
+    outcome = await wallet.verdict(can_know=times <= OWED_AFTER_MAX)
+    if parts > AGAIN_MAX * max(1, wallet.settled()):
+        return leak(f"{parts} times most of the content, for {wallet.settled()} settlements", wallet.exchanges)
+    return outcome
+
+
+async def _once(wallet: Wallet, value: bytes, moment: str, way: Way, resets: bool) -> bool:
+    """Whether most of the content came out before it was broken off. All of it counts as a delivery."""
+    scene = wallet.scene
+    reached, left = asyncio.Event(), asyncio.Event()
+
+    async def pause(_: object = None) -> None:
+        reached.set()
+        await asyncio.wait_for(left.wait(), SECONDS)
+
+    door = scene.target.door(way)
+    assert door
+    account = wallet.payer.address.lower()
+    if moment == "while the site works":
+        scene.origin.before[wallet.mark] = pause
+    if moment == "while it is settled":
+        scene.facilitator.scripts[account] = scene.facilitator.script_of(before_settle=pause)
+    connection = Connection(door, patience=SECONDS, buffer_bytes=BUFFER_BYTES)
+    await connection.__aenter__()
+    try:
+        await connection.send(wallet.written(Presentation(value, way=way), door))
+        if moment.startswith("while"):
+            waiting = asyncio.create_task(reached.wait())
+            reading = asyncio.create_task(connection.read(answered(1)))
+            await asyncio.wait([waiting, reading], timeout=SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            waiting.cancel()
+            reading.cancel()
+            await asyncio.gather(waiting, reading, return_exceptions=True)
+        elif moment != "at once":
+            await connection.read(partial(_enough, moment))
+    finally:
+        await _leave(connection, resets)
+        left.set()
+        if scene.origin:
+            scene.origin.before.pop(wallet.mark, None)
+        if scene.facilitator:
+            scene.facilitator.scripts.pop(account, None)
+    exchange = connection.exchange
+    answers = exchange.answers()
+    if answers and answers[0].complete:
+        wallet.exchanges.append(exchange)
+        return False
+    return bool(answers) and len(answers[0].body) >= _length(answers[0]) // 2 and scene.secret.found([exchange]) is not None
+
+
+def _enough(moment: str, exchange: Exchange) -> bool:
+    answers = exchange.answers()
+    if not answers:
+        return False
+    answer = answers[0]
+    match moment:
+        case "behind the first byte":
+            return bool(answer.body)
+        case "in the middle":
+            return answer.complete or len(answer.body) >= _length(answer) // 2
+        case "before the last byte":
+            return answer.complete or len(answer.body) >= _length(answer) - 1
+    return answer.complete
+
+
+def _length(answer: Message) -> int:
+    length = answer.header("content-length") or b"0"
+    return int(length) if length.isdigit() else 0
+
+
+async def _leave(connection: Connection, resets: bool) -> None:
+    raw = connection.raw
+    if resets and raw:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await connection.__aexit__()
+
+
+ATTACK = Attack("broken-off", 2, "deliveries that are broken off, to get another", tries, origins=frozenset({"market"}))
