@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{ExecutionPhase, RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -35,6 +36,9 @@ const UPSTREAM_POOL: usize = 1024;
 /// How often it is looked whether what a facilitator supports has changed. It is asked itself only when
 /// its last answer is no longer fresh.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Open files to ask for where the system names no limit; kernels take no more by default.
+const FILES_WITHOUT_LIMIT: u64 = 1 << 20;
 
 /// How often it is looked at shutdown whether anything is in flight.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -164,6 +168,7 @@ impl Gateway {
     /// Runs until the process is told to stop, and returns when requests and settlements in flight
     /// are finished or the grace period is over.
     pub fn run(self) {
+        allow_many_files();
         let Self { server, runtime, gate, running, http2, closing, service, grace } = self;
         let mut phases = server.watch_execution_phase();
         let settling = move || gate.under_way() + service.as_ref().map_or(0, |service| service.in_flight());
@@ -220,6 +225,17 @@ impl ShutdownSignalWatch for Signals {
         self.closing.store(true, Ordering::Release);
         tracing::info!("stopping: no new connections, finishing what is in flight");
         ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Lets the process open as many files as the system lets it: every connection is one. Systems start
+/// programs with some thousand of them (`ulimit -n`), which is as many silent clients as it then took
+/// to keep all others out.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let current = limit.maximum.or(Some(FILES_WITHOUT_LIMIT)).max(limit.current);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current, ..limit }) {
+        tracing::warn!(%error, ?limit, "the number of open files stays limited");
     }
 }
 

@@ -212,10 +212,8 @@ pub(super) fn complete_preflight(response: &mut ResponseHeader) -> pingora::Resu
         name.starts_with("access-control-")
             || matches!(name, "vary" | "allow" | "date" | "server" | "cache-control" | "connection")
     };
-    let dropped: Vec<_> = response.headers.keys().filter(|name| !kept(name.as_str())).cloned().collect();
-    for name in dropped {
-        response.remove_header(&name);
-    }
+    headers::keep(response, |name| kept(name.as_str()));
+    response.set_reason_phrase(None)?;
     if response.headers.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
         headers::append(response, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
     }

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use http::HeaderName;
 use http::header::{self, HeaderMap, HeaderValue};
+use http::{HeaderName, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::x402::header as x402;
@@ -96,6 +96,25 @@ fn is_unwanted(name: &str, decisive: &[String]) -> bool {
 fn is_same_variable(one: &str, other: &str) -> bool {
     let letter = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'_' };
     one.len() == other.len() && one.bytes().map(letter).eq(other.bytes().map(letter))
+}
+
+/// Conditions on what a site holds (RFC 9110 §13.1).
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
+
+/// Takes away, on priced routes, by what a request could learn of the content without being charged:
+/// a 304 or 412 is no success, and says each time anew whether the content is the one that was asked
+/// about. Conditions of other methods guard what is written, and stay. A preflight has none of its own.
+pub(super) fn take_conditions_away(request: &mut RequestHeader, preflight: bool) {
+    if preflight || matches!(request.method, Method::GET | Method::HEAD) {
+        for name in &CONDITIONS {
+            request.remove_header(name);
+        }
+    }
+    if preflight {
+        request.remove_header(&header::RANGE);
+        request.remove_header(&header::IF_RANGE);
+    }
 }
 
 /// Writes what the origin is told of the client, as nginx operators expect: `X-Forwarded-For` and
@@ -220,23 +239,67 @@ fn not_from_origins(priced: bool) -> impl Iterator<Item = &'static str> {
     internal.into_iter().chain(sellers_own.into_iter().filter(move |_| priced))
 }
 
+/// What an answer about a condition or a range may say where it is not charged: nothing of the content.
+const ABOUT_NO_CONTENT: [HeaderName; 11] = [
+    header::ACCEPT_RANGES,
+    header::CACHE_CONTROL,
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::CONTENT_TYPE,
+    header::DATE,
+    header::RETRY_AFTER,
+    header::SERVER,
+    header::TRANSFER_ENCODING,
+    header::VARY,
+    header::VIA,
+];
+
+/// Withholds what an answer that was not charged tells of the content: 304, 412 and 416 carry headers
+/// of it (RFC 9110 §15.4.5, §15.5.17), such as its `ETag` and its length.
+pub(super) fn withhold_content(response: &mut ResponseHeader) -> pingora::Result<()> {
+    let tells = matches!(
+        response.status,
+        StatusCode::NOT_MODIFIED | StatusCode::PRECONDITION_FAILED | StatusCode::RANGE_NOT_SATISFIABLE
+    );
+    let kept =
+        |name: &HeaderName| ABOUT_NO_CONTENT.contains(name) || name.as_str().starts_with("access-control-");
+    if !tells {
+        return Ok(());
+    }
+    keep(response, kept);
+    if response.status == StatusCode::NOT_MODIFIED {
+        // It has no body, and would tell the length of the one it stands for.
+        response.remove_header(&header::CONTENT_LENGTH);
+    }
+    response.set_reason_phrase(None)
+}
+
+/// Leaves nothing of an interim answer but its status.
+pub(super) fn silence(response: &mut ResponseHeader) -> pingora::Result<()> {
+    keep(response, |_| false);
+    response.set_reason_phrase(None)
+}
+
+/// Takes every header that is not to be kept out of an answer.
+pub(super) fn keep(response: &mut ResponseHeader, kept: impl Fn(&HeaderName) -> bool) {
+    let dropped: Vec<HeaderName> = response.headers.keys().filter(|name| !kept(name)).cloned().collect();
+    for name in dropped {
+        response.remove_header(&name);
+    }
+}
+
 /// Directives that let shared caches keep an answer (RFC 9111 §5.2.2, RFC 5861).
 const SHARED: [&str; 3] = ["public", "s-maxage", "proxy-revalidate"];
-/// Headers by which origins address shared caches (RFC 9213, Edge architecture, vendors).
-const SHARED_HEADERS: [&str; 6] = [
-    "surrogate-control",
-    "cdn-cache-control",
-    "cloudflare-cdn-cache-control",
-    "vercel-cdn-cache-control",
-    "x-accel-expires",
-    "edge-control",
-];
+/// Headers by which origins address shared caches (Edge architecture, vendors).
+const SHARED_HEADERS: [&str; 3] = ["surrogate-control", "x-accel-expires", "edge-control"];
+/// How the names of all others end: `CDN-Cache-Control` (RFC 9213), and one for each vendor.
+const SHARED_HEADERS_END: &str = "-cache-control";
 
 /// Keeps an answer of a priced route out of shared caches.
 pub(super) fn make_private(response: &mut ResponseHeader) -> pingora::Result<()> {
-    for name in SHARED_HEADERS {
-        response.remove_header(name);
-    }
+    keep(response, |name| {
+        !SHARED_HEADERS.contains(&name.as_str()) && !name.as_str().ends_with(SHARED_HEADERS_END)
+    });
     let directives = joined(&response.headers, "cache-control");
     let mut kept: Vec<&str> = split_unquoted(&directives, ',')
         .filter(|directive| {

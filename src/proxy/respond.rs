@@ -49,6 +49,8 @@ impl Answer {
         let mut header = ResponseHeader::build_no_case(status, Some(12))?;
         header.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
         header.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        // Bodies repeat what clients wrote, which no browser may take for a page.
+        header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
         Ok(Self { header, body })
     }
 
@@ -180,7 +182,6 @@ impl Responder {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         answer.header.insert_header(header::CONTENT_TYPE, html)?;
         answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
-        answer.header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
         answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"))?;
         Ok(answer)
     }

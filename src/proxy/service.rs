@@ -123,6 +123,9 @@ impl ProxyHttp for Paywall {
             request.set_raw_path(format!("{path}?{}", plan.target.query).as_bytes())?;
         }
         headers::strip_request(request, &self.decisive_headers);
+        if plan.route.offer().is_some() {
+            headers::take_conditions_away(request, plan.preflight);
+        }
         let client =
             session.client_addr().and_then(|address| address.as_inet()).map(std::net::SocketAddr::ip);
         let scheme = if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
@@ -180,6 +183,10 @@ impl ProxyHttp for Paywall {
         headers::strip_response(response, priced);
         // 1xx responses pass through here too; only the final one settles. A switch is final.
         if response.status.is_informational() && response.status != http::StatusCode::SWITCHING_PROTOCOLS {
+            if priced {
+                // A 100 that the client waits for is passed on, and nothing with it.
+                headers::silence(response)?;
+            }
             return Ok(());
         }
         if session.req_header().version == http::Version::HTTP_10 {
@@ -201,6 +208,9 @@ impl ProxyHttp for Paywall {
                 ErrorType::InternalError,
                 "an answer of a priced route without a payment",
             );
+        }
+        if let Payment::Released = &ctx.payment {
+            headers::withhold_content(response)?;
         }
         if let Payment::Settled(_) = &ctx.payment {
             // Who left during settlement gets nothing: what was paid for stays owed, whole.

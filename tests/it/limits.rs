@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use crate::support::client::PATIENCE;
-use crate::support::gateway::{PAID, free_address};
+use crate::support::gateway::{PAID, base, free_address};
 use crate::support::http2::Http2;
 use crate::support::tls::Authority;
 use crate::support::{
@@ -42,6 +42,22 @@ async fn a_client_that_says_nothing_is_hung_up_on() {
     hesitant.write("GET /paid/a HTTP/1.1\r\nHo").await;
     let answer = hesitant.rest().await;
     assert!(answer.starts_with(b"HTTP/1.1 408 "), "{:?}", String::from_utf8_lossy(&answer));
+}
+
+/// Systems let a program open some thousand files unless it asks for more, and every client is one.
+#[tokio::test]
+async fn clients_that_say_nothing_do_not_keep_others_out() {
+    let origin = Origin::start(|_| Act::answer(200, &[], "served")).await;
+    let gateway = Gateway::with_few_files(64, &format!("{}{PAID}", base(&origin.url(), "sandbox"))).await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Connection::open(gateway.address).await);
+    }
+    for path in PATHS {
+        let payment = line_for(gateway.address, path).await;
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{payment}\r\n");
+        assert_eq!(send(gateway.address, ask.as_bytes()).await.text(), "served", "{path}");
+    }
 }
 
 #[tokio::test]

@@ -45,6 +45,7 @@ mod solana;
 mod streams;
 mod support;
 mod tls;
+mod uncharged;
 mod wire;
 
 // The contract of facilitators is tested where it is written, and here.

@@ -48,6 +48,7 @@ async fn one_challenge_speaks_both_generations() {
     assert_eq!(required["accepts"].as_array().unwrap().len(), 1);
     assert_eq!(challenge.header("content-type"), Some("application/json"));
     assert_eq!(challenge.header("cache-control"), Some("no-store"));
+    assert_eq!(challenge.header("x-content-type-options"), Some("nosniff"), "it repeats what was asked for");
     let body = challenge.json();
     assert_eq!(body["x402Version"], 1);
     assert_eq!(body["error"], "X-PAYMENT header is required");

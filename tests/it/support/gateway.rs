@@ -68,6 +68,19 @@ impl Gateway {
         Self { child: run(folder.path()), address, admin, folder }
     }
 
+    /// Starts a gateway as systems start programs: with few open files, and leave to have more. Waits
+    /// until it is ready.
+    pub async fn with_few_files(files: u32, config: &str) -> Self {
+        let mut gateway = Self::spawn(config);
+        gateway.crash().await;
+        let few = format!("ulimit -Sn {files}; exec \"$0\" \"$@\"");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(few).arg(env!("CARGO_BIN_EXE_tollgate"));
+        gateway.child = start(shell, gateway.folder.path());
+        gateway.wait_until_ready().await;
+        gateway
+    }
+
     /// Kills it, as a crash would.
     pub async fn crash(&mut self) {
         self.signal("-KILL");
@@ -222,8 +235,12 @@ fn with_addresses(config: &str, address: SocketAddr, admin: SocketAddr) -> Strin
 
 /// Runs the gateway of a folder; what it writes is added to the log there.
 fn run(folder: &Path) -> Child {
+    start(Command::new(env!("CARGO_BIN_EXE_tollgate")), folder)
+}
+
+fn start(mut command: Command, folder: &Path) -> Child {
     let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+    command
         .arg("--config")
         .arg(folder.join("gateway.toml"))
         .env_remove("RUST_LOG")
