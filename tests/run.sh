@@ -40,7 +40,7 @@ for tool in cargo node npm python3; do
 done
 # command, then the Debian package it comes in
 install_packages gcc gcc g++ g++ make make cmake cmake pkg-config pkg-config curl curl \
-    chromium chromium nginx nginx-light haproxy haproxy openssl openssl
+    chromium chromium nginx nginx-light haproxy haproxy varnishd varnish openssl openssl
 
 step "format"
 cargo fmt --check

@@ -14,8 +14,9 @@
 # to a file, and the bytes of every leak go to adversarial-leaks.txt (--leaks). Ends with 0 when nothing leaked, 1 when
 # something did, and 2 when the run did not come to its end. --seed repeats the random choices of an earlier run.
 #
-# Needs Linux and Python 3.11 with venv; the proof also nginx, openssl, Node 20 with npm, PostgreSQL (tests/tools/postgres.sh
-# installs it), a local chain (tests/tools/anvil.sh installs it), and target/debug/tollgate (or --tollgate PATH). Packages are installed, pinned, into untracked folders beside this script. A new attack is a module in
+# Needs Linux and Python 3.11 with venv; the proof also nginx, Varnish, openssl, Node 20 with npm, PostgreSQL (which
+# tests/tools/postgres.sh installs), a local chain (which tests/tools/anvil.sh installs), and target/debug/tollgate (or
+# --tollgate PATH). Packages are installed, pinned, into untracked folders beside this script. A new attack is a module in
 # attacks/; core/attack.py tells how one is written.
 set -euo pipefail
 

@@ -27,7 +27,14 @@ def tries(scene: Scene) -> Iterator[Try]:
             yield scene.unpaid(f"{way.value} the host {spelled!r} in the target", way, b"http://" + spelled + path, host=OTHER)
             yield scene.unpaid(f"{way.value} a target of another host, {spelled!r}", way, b"http://" + OTHER + path, host=spelled)
         for name in HEADERS:
-            for value in (host, b"host=" + host, b"for=1.2.3.4;host=" + host, b'for="[::1]";HOST="' + host + b'"', host + b", x", b"x, " + host):
+            for value in (
+                host,
+                b"host=" + host,
+                b"for=1.2.3.4;host=" + host,
+                b'for="[::1]";HOST="' + host + b'"',
+                host + b", x",
+                b"x, " + host,
+            ):
                 yield scene.unpaid(f"{way.value} {name!r}: {value!r}", way, path, host=OTHER, headers=[(name, value)])
         yield scene.unpaid(f"{way.value} two of them", way, path, host=OTHER, headers=[(b"Host", host)])
         yield scene.unpaid(f"{way.value} two of them, the other last", way, path, host=host, headers=[(b"Host", OTHER)])
@@ -37,7 +44,14 @@ def tries(scene: Scene) -> Iterator[Try]:
             head = b"GET %s HTTP/1.1\r\n" % path + line % (first, second) + b"X-Try: {mark}\r\nConnection: close\r\n\r\n"
             yield scene.raw(f"the lines {line!r} of {first!r} and {second!r}", head, b"GET")
     for way in (Way.H2, Way.H2C):
-        for authority, named in ((OTHER, host), (host, OTHER), (b"", host), (None, host), (OTHER, host.upper()), (OTHER + b"," + host, host)):
+        for authority, named in (
+            (OTHER, host),
+            (host, OTHER),
+            (b"", host),
+            (None, host),
+            (OTHER, host.upper()),
+            (OTHER + b"," + host, host),
+        ):
             mark = scene.mark()
             fields = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", path), (b"host", named), (b"x-try", mark)]
             if authority is not None:

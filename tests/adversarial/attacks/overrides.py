@@ -49,4 +49,4 @@ def spellings_of(name: bytes) -> list[bytes]:
     return list(dict.fromkeys(found))
 
 
-ATTACK = Attack("overrides", 5, "headers that name another target", tries, origins=frozenset({"plain", "framing"}))
+ATTACK = Attack("overrides", 5, "headers that name another target", tries, origins=frozenset({"plain", "overrides"}))

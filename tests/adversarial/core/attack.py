@@ -54,6 +54,7 @@ class Need(Enum):
     PAYMENT = "the suite cannot pay this server: give it a key with funds (--key-file)"
     ORIGIN = "needs an origin whose log the suite can read"
     FACILITATOR = "needs a facilitator whose ledger the suite can read"
+    INSIDE = "needs a server whose log, metrics and books the suite can read"
     SECRET = "nothing is known that stands in the priced content alone (--marker, or a payment that works)"
     FREE = "no free page is known (--free-url)"
     HTTP2 = "the server does not speak HTTP/2 over TLS at any address given"
@@ -81,8 +82,10 @@ class Attack:
     about: str
     tries: Callable[["Scene"], Iterator[Try]]
     origins: frozenset[str] = frozenset({"plain"})
-    """Kinds of the kit's origins it is run against: `plain`, `path`, `framing`, and `market` and `chain` for payments. Any other
-    server counts as all."""
+    """What of the kit it is run against: its origins (`kit.origin.KINDS`: `plain`, `path`, `host`, `framing`, `overrides`),
+    the places for payments (`kit.market`: `market`, `chain`), and the stages (`kit.stages`: `leaks`, `cache`, `crowd`, `log`).
+    Any other server counts as all.
+    """
     alone: bool = False
     """Whether its tries run one after the other, with nothing else at the server."""
 

@@ -51,6 +51,22 @@ class Books(Protocol):
         """Times a payment of a payer was asked about."""
 
 
+class Inside(Protocol):
+    """What can be seen of a server of the kit's own, from its machine."""
+
+    def memory(self) -> int:
+        """Bytes of memory it has."""
+
+    def log(self) -> bytes:
+        """Its log so far."""
+
+    async def metrics(self) -> bytes | None:
+        """The page of its metrics, if it has one."""
+
+    async def exported(self) -> dict[str, bytes]:
+        """What its commands print of its books, by command."""
+
+
 @dataclass
 class Scene:
     target: Target
@@ -73,6 +89,7 @@ class Scene:
     """Whether money is on a chain that the server can ask, too."""
     restart: Callable[[bool], Awaitable[None]] | None = None
     """Ends the server, at once or in good order, and starts it again."""
+    inside: Inside | None = None
     notes: list[str] = field(default_factory=list)
     _marks: int = 0
 
@@ -82,6 +99,7 @@ class Scene:
             Need.PAYMENT: self.funded,
             Need.ORIGIN: self.origin is not None,
             Need.FACILITATOR: self.facilitator is not None,
+            Need.INSIDE: self.inside is not None,
             Need.SECRET: bool(self.secret),
             Need.FREE: target.free_path is not None,
             Need.HTTP2: target.h2 is not None,

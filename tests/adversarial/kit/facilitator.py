@@ -215,9 +215,7 @@ class Facilitator:
     def balance(self, payer: str) -> int:
         return self.balances.get(payer.lower(), BALANCE)
 
-    def check(
-        self, asked: Json, payer: str, nonce: str, *, lenient: bool = False, ahead: int = 0
-    ) -> str | None:
+    def check(self, asked: Json, payer: str, nonce: str, *, lenient: bool = False, ahead: int = 0) -> str | None:
         """Why a payment is not good for the requirements; `None` when it is."""
         try:
             terms, payment = asked["paymentRequirements"], asked["paymentPayload"]

@@ -13,7 +13,7 @@ worker_processes 1;
 daemon off;
 pid {folder}/nginx.pid;
 error_log stderr warn;
-events {{ worker_connections 256; }}
+events {{ worker_connections 4096; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/body;

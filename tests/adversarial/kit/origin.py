@@ -56,7 +56,7 @@ KINDS = [
     Kind("virtual hosts", "has the page under one host alone, and takes the host from wherever it is said",
          fits=frozenset({"host"}), by_host=True),
     Kind("chunks first", "reads loosely, Transfer-Encoding first; switches to h2c; merges trailers into headers",
-         fits=frozenset({"framing"}), upgrades=True,
+         fits=frozenset({"framing", "overrides"}), upgrades=True,
          framing=Framing(bare_line_feeds=True, loose_fields=True, any_chunked=True, loose_chunks=True,
                          merges_trailers=True), obeys_overrides=True),
     Kind("length first", "reads loosely, Content-Length first", fits=frozenset({"framing"}),
@@ -107,8 +107,7 @@ class Origin:
                     answer = self.answer(request)
                     if self.kind.works_seconds and self._is_priced(request):
                         await asyncio.sleep(self.kind.works_seconds)
-                    writer.write(answer)
-                    await writer.drain()
+                    await self.send(answer, writer)
                     if request.version == b"HTTP/1.0" or b"close" in b",".join(request.all(b"connection")).lower():
                         break
             except Malformed as malformed:
@@ -122,6 +121,10 @@ class Origin:
             for mark in MARK.findall(request.raw):
                 if mark in self.before:
                     await self.before[mark]()
+
+    async def send(self, answer: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        await writer.drain()
 
     def answer(self, request: Request) -> bytes:
         """The bytes of an answer, interim ones included."""

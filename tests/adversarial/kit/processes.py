@@ -42,6 +42,11 @@ class Process:
     def tail(self) -> str:
         return self.log.read_text(errors="replace")[-4000:]
 
+    def memory(self) -> int:
+        """Bytes of memory it has."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmRSS:"))
+
     async def stop(self, at_once: bool = False) -> None:
         """Ends it: in good order, or as a crash does."""
         if self.process.returncode is not None:

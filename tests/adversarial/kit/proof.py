@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,9 +16,9 @@ from core import pay, runner
 from core.attack import Attack
 from core.report import Report
 from core.runner import Bounds
-from core.scene import Scene
+from core.scene import Inside, Scene
 from core.target import Refused, Target, Way
-from kit import market, reference, tollgate
+from kit import caching, market, reference, stages, tollgate
 from kit.chain import ChainFacilitator
 from kit.facilitator import Facilitator
 from kit.nginx import Nginx
@@ -34,6 +35,7 @@ ON_A_CHAIN = 0.2
 """So many of the usual tries are made where money is on a chain."""
 FUNDS = 1_000_000
 OWN_ROUTES = "its own routes"
+AROUND_THE_MATCH = 5
 Server = TypeVar("Server")
 
 
@@ -69,6 +71,7 @@ class Proof:
     sites: list[Site] = field(default_factory=list)
     markets: dict[str, tuple[Origin, Facilitator]] = field(default_factory=dict)
     """Where payments are attacked: with money in the facilitator's head, and on a chain."""
+    more: list[stages.Stage] = field(default_factory=list)
 
     async def start_sites(self) -> None:
         wanted = set(self.given.origin)
@@ -84,9 +87,12 @@ class Proof:
                 self.stack.push_async_callback(origin.stop)
                 self.sites.append(Site(kind.name, kind.fits, origin.port, origin))
         await self._open_markets({name for name in MARKETS if name in fitting and (not wanted or name in wanted)})
-        unknown = wanted - {site.name for site in self.sites} - {OWN_ROUTES, *MARKETS}
+        await self._build_stages(
+            {name for name, fits in stages.FITS.items() if fits & fitting and (not wanted or name in wanted)}
+        )
+        unknown = wanted - {site.name for site in self.sites} - {OWN_ROUTES, *MARKETS, *stages.FITS}
         if unknown:
-            names = ["nginx", OWN_ROUTES, *MARKETS, *(kind.name for kind in KINDS)]
+            names = ["nginx", OWN_ROUTES, *MARKETS, *(kind.name for kind in KINDS), *stages.FITS]
             raise Refused(f"no such origin: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
 
     async def _open_markets(self, wanted: set[str]) -> None:
@@ -97,6 +103,11 @@ class Proof:
             self.markets["market"] = (origin, self.facilitator)
         if "chain" in wanted:
             self.markets["chain"] = (origin, await ChainFacilitator.open(self.folder, self.stack))
+
+    async def _build_stages(self, wanted: set[str]) -> None:
+        self.more = await stages.build(self.folder, self.pages, wanted, self.stack)
+        if any("cache" in stage.fits for stage in self.more):
+            self.report.notes.append(await caching.versions())
 
     async def attack_tollgate(self) -> None:
         binary = Path(self.given.tollgate or ROOT / "target/debug/tollgate").resolve()
@@ -111,7 +122,10 @@ class Proof:
         for server in servers:
             self.stack.push_async_callback(server.stop)
         for site, server in zip(self.sites, servers, strict=True):
-            await self._attack("tollgate", site, server.target)
+            await self._attack("tollgate", site, server.target, server)
+        for stage in self.more:
+            start = partial(plan.start, stage.name, stage.port, more=stage.more, log=stage.server_log)
+            await self._attack_on(stage, "tollgate", await _twice(start))
         for name, (origin, facilitator) in self.markets.items():
             plan = tollgate.Plan(binary, self.folder, facilitator.url)
             place = await market.of_tollgate(plan, origin, facilitator, self.stack)
@@ -125,10 +139,14 @@ class Proof:
         own = Site(OWN_ROUTES, frozenset({"plain", "path"}), None, None)
         if not self.given.origin or OWN_ROUTES in self.given.origin:
             await self._attack_one_reference(plan, own)
-        # How requests are framed is a matter of what forwards them, which here is not the reference's own.
         for site in self.sites:
             if site.fits & {"plain", "path"}:
                 await self._attack_one_reference(plan, site)
+        # It writes no log of requests, and settles when the site has answered.
+        for stage in self.more:
+            if "log" not in stage.fits and not stage.more:
+                server = await _twice(partial(plan.start, stage.name, stage.port))
+                await self._attack_on(stage, reference.NAME, server)
         for name, (origin, facilitator) in self.markets.items():
             plan = reference.Plan(self.folder, facilitator.url, self.pages)
             place = await market.of_reference(plan, origin, facilitator, self.stack)
@@ -137,21 +155,34 @@ class Proof:
     async def _attack_one_reference(self, plan: reference.Plan, site: Site) -> None:
         server = await _twice(lambda: plan.start(site.name, site.port))
         try:
-            await self._attack(reference.NAME, site, server.target)
+            await self._attack(reference.NAME, site, server.target, server)
+        finally:
+            await server.stop()
+
+    async def _attack_on(self, stage: stages.Stage, name: str, server: stages.Server) -> None:
+        try:
+            aim = await stage.seen(server.target, self.folder, self.stack)
+            await self._attack(name, Site(stage.name, stage.fits, stage.port, stage.log), aim, server)
         finally:
             await server.stop()
 
     async def _attack_market(self, server: str, name: str, place: market.Market) -> None:
-        await self._attack(server, Site(name, frozenset({name}), None, place.origin, place), place.target)
-        await place.stop()
+        site = Site(name, frozenset({name}), None, place.origin, place)
+        try:
+            await self._attack(server, site, place.target, place.servers[0])
+        finally:
+            await place.stop()
 
-    async def _attack(self, server: str, site: Site, aim: Target) -> None:
+    async def _attack(self, server: str, site: Site, aim: Target, inside: Inside) -> None:
         for attack in self.attacks:
-            fits = site.fits if server == "tollgate" else site.fits - {"framing"}
-            if not fits & attack.origins:
+            # The reference is a part of a server. What forwards for it is not its own, and only what is asked for is attacked:
+            # except where nothing else could be, at the stages and the markets.
+            is_borrowed = server == reference.NAME and site in self.sites
+            if not site.fits & attack.origins or (is_borrowed and attack.group != AROUND_THE_MATCH):
                 continue
             # Every row has random choices of its own, so that --only repeats them.
             scene = await self._scene(f"{self.given.seed} {server} {site.name} {attack.name}", site, aim)
+            scene.inside = inside
             row = await runner.run(attack, scene, self.bounds, server, site.name)
             self.report.rows.append(row)
             counts = f"{row.tries:>6} tries {row.leaks:>5} leaks {row.seconds:>7.1f} s"

@@ -20,8 +20,9 @@ def about() -> str:
     return (
         f"@x402/express {wanted['@x402/express']} on express {wanted['express']}; once with `GET {PRICED.decode()}` priced "
         "and served by express itself, as its documentation shows, and in front of each origin with that path priced for "
-        f"every method and all requests forwarded by http-proxy-middleware {wanted['http-proxy-middleware']}; where payments "
-        "are attacked, with handlers of express that fetch from the site what they answer"
+        f"every method and requests forwarded by http-proxy-middleware {wanted['http-proxy-middleware']} (group 5, and what "
+        "needs a site of its own kind); where payments are attacked, with handlers of express that fetch from the site what "
+        "they answer"
     )
 
 
@@ -38,6 +39,18 @@ class Reference:
         """Starts it, the first time or again."""
         self.process = await Process.start(self.name, self.folder, "node", str(FOLDER / "server.mjs"), env=self.env)
         await self.process.ready(lambda: reachable(self.target.doors[0]))
+
+    def memory(self) -> int:
+        return self.process.memory()
+
+    def log(self) -> bytes:
+        return self.process.log.read_bytes()
+
+    async def metrics(self) -> None:
+        return None
+
+    async def exported(self) -> dict[str, bytes]:
+        return {}
 
     async def stop(self, at_once: bool = False) -> None:
         await self.process.stop(at_once)
@@ -62,7 +75,7 @@ class Plan:
             "ALSO_PRICED": b",".join(ALSO_PRICED).decode() if market else "",
             "UPFRONT": UPFRONT.decode() if market else "",
         }  # fmt: skip
-        server = Reference("reference-" + name.replace(" ", "-"), self.folder, env)
+        server = Reference("reference-" + name.replace(" ", "-").replace(",", ""), self.folder, env)
         await server.run()
         await server.target.probe()
         return server

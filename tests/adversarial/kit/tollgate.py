@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.target import Target, free_port, reachable
-from core.wire import Door
+from core.wire import Connection, Door
 from kit.pages import ALSO_PRICED, FREE, OTHER_HOST, PRICED, UPFRONT
 from kit.processes import Process, output_of
 
@@ -30,7 +30,7 @@ url = "{ledger}"
 listen = "127.0.0.1:{admin}"
 
 [log]
-level = "warn"
+{log}
 
 [limits]
 shutdown_grace_seconds = 1
@@ -81,6 +81,26 @@ class Tollgate:
         for door in (Door("127.0.0.1", self.admin), *self.target.doors[:2]):
             await self.process.ready(lambda door=door: reachable(door))
 
+    def memory(self) -> int:
+        return self.process.memory()
+
+    def log(self) -> bytes:
+        return self.process.log.read_bytes()
+
+    async def metrics(self) -> bytes:
+        async with Connection(Door("127.0.0.1", self.admin)) as connection:
+            await connection.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", b"GET")
+            return (await connection.read()).answers()[0].body
+
+    async def exported(self) -> dict[str, bytes]:
+        lists = {
+            "ledger export --format csv": ["ledger", "export", "--format", "csv"],
+            "ledger export --format jsonl": ["ledger", "export", "--format", "jsonl"],
+            "ledger list": ["ledger", "list"],
+        }
+        command, named = str(self.binary), ["-c", str(self.configuration)]
+        return {name: (await output_of(command, *words, *named)).encode() for name, words in lists.items()}
+
     async def stop(self, at_once: bool = False) -> None:
         await self.process.stop(at_once)
 
@@ -100,13 +120,17 @@ class Plan:
         host: bytes | None = None,
         more: str = "",
         replica: Replica | None = None,
+        log: str = 'level = "warn"',
     ) -> Tollgate:
-        """Starts one in front of an origin; with a host, the page is priced under that host alone."""
+        """Starts one in front of an origin; with a host, the page is priced under that host alone.
+
+        `more` is further configuration, of the priced route to begin with; `log` that of the log.
+        """
         plain, tls, admin = free_port(), free_port(), free_port()
-        name = "tollgate-" + name.replace(" ", "-")
+        name = "tollgate-" + name.replace(" ", "-").replace(",", "")
         configuration = self.folder / f"{name}.toml"
         text = CONFIGURATION.format(plain=plain, tls=tls, admin=admin, origin=origin, facilitator=self.facilitator,
-                                    pay_to=PAY_TO, priced=PRICED.decode(),
+                                    pay_to=PAY_TO, priced=PRICED.decode(), log=log,
                                     public=(replica and replica.public) or plain,
                                     ledger=replica.ledger if replica else f"sqlite://{name}.db",
                                     more=(f'host = "{host.decode()}"' if host else "") + more)  # fmt: skip
