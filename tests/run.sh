@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The one test command: installs what is missing on a Debian machine with Rust, Node and Python,
-# then checks format and lints, runs every Rust test, cuts the power of the ledger's disk
-# (tests/power), pays through the gateway with the published x402 clients (tests/interop) and with a
-# wallet in a browser (tests/browser), and attacks it (tests/adversarial).
+# then checks format, lints and dependencies, runs every Rust test, fuzzes for a while (tests/fuzz),
+# cuts the power of the ledger's disk (tests/power), pays through the gateway with the published x402
+# clients (tests/interop) and with a wallet in a browser (tests/browser), and attacks it
+# (tests/adversarial).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -43,14 +44,18 @@ install_packages gcc gcc g++ g++ make make cmake cmake pkg-config pkg-config cur
     chromium chromium nginx nginx-light haproxy haproxy varnishd varnish openssl openssl
 
 step "format"
-cargo fmt --check
+cargo fmt --all --check
 step "lints"
-cargo clippy --locked --all-targets -- -D warnings
+cargo clippy --locked --workspace --all-targets -- -D warnings
+step "what it is built of: licences, sources, duplicates, known vulnerabilities"
+tests/tools/deny.sh
 step "a database server and a local chain for the tests"
 tests/tools/postgres.sh </dev/null
 tests/tools/anvil.sh "$CARGO_TARGET_DIR/tools/chain"
 step "unit, property, conformance, architecture, crash, fleet and end-to-end tests"
 cargo test --locked
+step "fuzzing"
+tests/fuzz/run.sh
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --quiet
 step "power cuts for the ledger in a file"
@@ -63,3 +68,5 @@ step "attacks on the gateway, and on the reference server for comparison"
 tests/adversarial/run.sh --tollgate "$CARGO_TARGET_DIR/debug/tollgate" \
     --leaks "$CARGO_TARGET_DIR/adversarial-leaks.txt"
 step "all passed"
+[ ! -e "$CARGO_TARGET_DIR/tools/advisories-not-checked" ] ||
+    echo "but known vulnerabilities of dependencies were not looked up: no way to their list"

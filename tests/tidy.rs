@@ -165,6 +165,21 @@ fn finished_code_has_no_unfinished_words() {
     }
 }
 
+/// The compiler refuses `unsafe` where the lint is `forbid`: nothing in the code can allow it again.
+#[test]
+fn no_package_may_have_unsafe_code() {
+    let manifest = |folder: &str| -> toml::Table {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder).join("Cargo.toml");
+        toml::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let workspace = manifest(".")["workspace"].clone();
+    assert_eq!(workspace["lints"]["rust"]["unsafe_code"].as_str(), Some("forbid"));
+    let members = workspace["members"].as_array().unwrap().iter().map(|member| member.as_str().unwrap());
+    for package in members.chain(["."]) {
+        assert_eq!(manifest(package)["lints"]["workspace"].as_bool(), Some(true), "{package}");
+    }
+}
+
 #[test]
 fn every_module_of_the_table_exists() {
     for (name, allowed) in MAY_USE {

@@ -47,16 +47,17 @@ impl Diagnostic {
             Severity::Error => (RED, "error"),
             Severity::Warning => (YELLOW, "warning"),
         };
-        let first = format!("{}{}", paint(style, word), paint(BOLD, &format!(": {}", self.message)));
+        let first =
+            format!("{}{}", paint(style, word), paint(BOLD, &format!(": {}", visible(&self.message))));
         let (arrow, equals, bar) = (paint(BLUE, "-->"), paint(BLUE, "="), paint(BLUE, "|"));
         let Some(place) = &self.place else {
-            let help = indented(&self.help, "          ");
+            let help = indented(&visible(&self.help), "          ");
             return format!("{first}\n {arrow} {}\n  {equals} help: {help}\n", self.file);
         };
         let number = place.line.to_string();
         let gutter = " ".repeat(number.len());
         let caret = " ".repeat(place.indent) + &paint(style, &"^".repeat(place.width));
-        let help = indented(&self.help, &format!("{gutter}         "));
+        let help = indented(&visible(&self.help), &format!("{gutter}         "));
         let lines = [
             first,
             format!("{gutter}{arrow} {}:{}:{}", self.file, place.line, place.column),
@@ -87,6 +88,19 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
     parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
+/// Text of the file as it may be quoted on a terminal, which obeys control characters.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_control() && letter != '\n' {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+    }
+    shown
+}
+
 fn indented(text: &str, indent: &str) -> String {
     text.replace('\n', &format!("\n{indent}"))
 }
@@ -102,6 +116,20 @@ mod tests {
             help: "the smallest price in USDC is 0.000001".into(),
             file: "gateway.toml".into(),
             place,
+        }
+    }
+
+    #[test]
+    fn what_the_file_says_does_nothing_to_a_terminal() {
+        for place in [None, Some(Place { line: 1, column: 1, text: "x".into(), indent: 0, width: 1 })] {
+            let told = Diagnostic {
+                message: "pay_to: not \x1b[2J".into(),
+                help: "write \"\u{9b}31m\"\nor not".into(),
+                ..diagnostic(place)
+            };
+            let shown = told.render(false);
+            assert!(!shown.contains(|letter: char| letter.is_control() && letter != '\n'), "{shown:?}");
+            assert!(shown.contains("\\u{1b}[2J") && shown.contains("\\u{9b}31m"), "{shown}");
         }
     }
 

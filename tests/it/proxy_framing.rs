@@ -38,6 +38,7 @@ async fn doubtful_framing_is_refused_on_free_and_on_paid_routes() {
         ("a space before a colon", "Host: a\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n".to_owned()),
         ("a folded header", "Host: a\r\nX: y\r\n z\r\n\r\n".to_owned()),
         ("a bare line feed", "Host: a\r\nX: y\nContent-Length: 5\r\n\r\n".to_owned()),
+        ("a line feed for a line", "Host: a\r\n\nContent-Length: 5\r\n\r\n".to_owned()),
         ("a bare carriage return", "Host: a\r\nX: y\rz\r\n\r\n".to_owned()),
         ("a NUL", "Host: a\r\nX: y\0z\r\n\r\n".to_owned()),
         ("no colon", "Host: a\r\nnonsense\r\n\r\n".to_owned()),

@@ -1,0 +1,5 @@
+//! libFuzzer's way to [`tollgate_fuzz::solana::hold`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| tollgate_fuzz::solana::hold(data));
