@@ -17,20 +17,46 @@ from core.target import Way
 LONG_AGO, FAR_OFF = b"Thu, 01 Jan 1970 00:00:01 GMT", b"Tue, 19 Jan 2038 03:14:07 GMT"
 PREFLIGHT: Headers = [(b"Origin", b"https://app.example"), (b"Access-Control-Request-Method", b"GET")]
 CONDITIONS: list[Headers] = [
-    [(b"If-None-Match", b"*")], [(b"If-None-Match", b'"x", W/"y"')], [(b"If-Match", b"*")], [(b"If-Match", b'"x"')],
-    [(b"If-Modified-Since", LONG_AGO)], [(b"If-Modified-Since", FAR_OFF)], [(b"If-Unmodified-Since", LONG_AGO)],
-    [(b"If-Unmodified-Since", FAR_OFF)], [(b"Range", b"bytes=0-0")], [(b"Range", b"bytes=0-")], [(b"Range", b"bytes=-1")],
-    [(b"Range", b"bytes=999999999-")], [(b"Range", b"bytes=0-0,2-2")], [(b"Range", b"lines=1-2")],
-    [(b"Range", b"bytes=0-0"), (b"If-Range", b'"x"')], [(b"Range", b"bytes=1-"), (b"If-Range", FAR_OFF)],
-]  # fmt: skip
+    [(b"If-None-Match", b"*")],
+    [(b"If-None-Match", b'"x", W/"y"')],
+    [(b"If-Match", b"*")],
+    [(b"If-Match", b'"x"')],
+    [(b"If-Modified-Since", LONG_AGO)],
+    [(b"If-Modified-Since", FAR_OFF)],
+    [(b"If-Unmodified-Since", LONG_AGO)],
+    [(b"If-Unmodified-Since", FAR_OFF)],
+    [(b"Range", b"bytes=0-0")],
+    [(b"Range", b"bytes=0-")],
+    [(b"Range", b"bytes=-1")],
+    [(b"Range", b"bytes=999999999-")],
+    [(b"Range", b"bytes=0-0,2-2")],
+    [(b"Range", b"lines=1-2")],
+    [(b"Range", b"bytes=0-0"), (b"If-Range", b'"x"')],
+    [(b"Range", b"bytes=1-"), (b"If-Range", FAR_OFF)],
+]
 MANNERS: list[Headers] = [
-    [], [(b"Expect", b"100-continue")], [(b"TE", b"trailers")], [(b"Accept-Encoding", b"gzip")], [(b"Accept-Encoding", b"br")],
-    [(b"Accept", b"text/html"), (b"User-Agent", b"Mozilla/5.0")], [(b"Accept", b"text/event-stream")], [(b"Prefer", b"return=minimal")],
-    [(b"Early-Data", b"1")], [(b"Cache-Control", b"only-if-cached")], [(b"Cache-Control", b"max-stale")],
-    [(b"Purpose", b"prefetch")], [(b"Sec-Purpose", b"prefetch")], [(b"Want-Repr-Digest", b"sha-256=1")],
-    [(b"Authorization", b"Basic eDp4")], [(b"Cookie", b"paid=1")], [(b"Max-Forwards", b"0")], [(b"Depth", b"1")],
-    [(b"Service-Worker", b"script")], [(b"X-Forwarded-For", b"127.0.0.1")], [(b"User-Agent", b"Googlebot/2.1")],
-]  # fmt: skip
+    [],
+    [(b"Expect", b"100-continue")],
+    [(b"TE", b"trailers")],
+    [(b"Accept-Encoding", b"gzip")],
+    [(b"Accept-Encoding", b"br")],
+    [(b"Accept", b"text/html"), (b"User-Agent", b"Mozilla/5.0")],
+    [(b"Accept", b"text/event-stream")],
+    [(b"Prefer", b"return=minimal")],
+    [(b"Early-Data", b"1")],
+    [(b"Cache-Control", b"only-if-cached")],
+    [(b"Cache-Control", b"max-stale")],
+    [(b"Purpose", b"prefetch")],
+    [(b"Sec-Purpose", b"prefetch")],
+    [(b"Want-Repr-Digest", b"sha-256=1")],
+    [(b"Authorization", b"Basic eDp4")],
+    [(b"Cookie", b"paid=1")],
+    [(b"Max-Forwards", b"0")],
+    [(b"Depth", b"1")],
+    [(b"Service-Worker", b"script")],
+    [(b"X-Forwarded-For", b"127.0.0.1")],
+    [(b"User-Agent", b"Googlebot/2.1")],
+]
 METHODS = [b"GET", b"HEAD", b"POST", b"OPTIONS", b"PUT", b"QUERY"]
 WAYS = [Way.HTTP11, Way.HTTP10, Way.H2, Way.H2C]
 Json = dict
@@ -64,9 +90,17 @@ def _body(headers: Headers) -> dict:
 
 
 async def _present(
-    scene: Scene, fate: str, prepare: Callable[[Scene, str], None], verifies: bool, payer: pay.Payer, payment: Json,
-    mark: bytes, way: Way, method: bytes, headers: Headers,
-) -> Outcome:  # fmt: skip
+    scene: Scene,
+    fate: str,
+    prepare: Callable[[Scene, str], None],
+    verifies: bool,
+    payer: pay.Payer,
+    payment: Json,
+    mark: bytes,
+    way: Way,
+    method: bytes,
+    headers: Headers,
+) -> Outcome:
     """Presents a payment that comes to nothing, and looks at what is said all the same."""
     first = scene.offer.terms.get("extra", {}).get("paymentFlow") == "upfront"
     if first and prepare in (_REFUSED, _BROKEN):

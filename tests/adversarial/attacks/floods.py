@@ -19,7 +19,7 @@ WORKERS = 8
 """Tasks of a flood that send as fast as they are answered."""
 PATIENCE_SECONDS = 3.0
 PAYMENTS = 400
-DEAF = 40
+DEAF = 16
 """Connections from which nothing is read."""
 KEPT_MAX = 12
 READ_BYTES_MAX = 1 << 16
@@ -52,21 +52,31 @@ def door(scene: Scene) -> Door:
 
 
 async def keep_open(
-    scene: Scene, progress: Progress, at: Door, begin: bytes, drip: bytes, count: int = CONNECTIONS,
+    scene: Scene,
+    progress: Progress,
+    at: Door,
+    begin: bytes,
+    drip: bytes,
+    count: int = CONNECTIONS,
     patience: float = PATIENCE_SECONDS,
-) -> None:  # fmt: skip
+) -> None:
     """Many connections that begin with some bytes, and go on with a few more now and then; what comes back is not read."""
-    async with contextlib.AsyncExitStack() as stack:
-        opened = []
+    opened: list[Connection] = []
+    try:
         for _ in range(scaled(scene, count)):
-            connection = await stack.enter_async_context(Connection(at, patience=patience))
-            await connection.send(begin)
-            opened.append(connection)
+            opened.append(await Connection(at, patience=patience).__aenter__())
+            await opened[-1].send(begin)
         progress.under_way.set()
         while not progress.over:
             await asyncio.sleep(0.2)
             for connection in opened if drip else []:
                 await connection.send(drip)
+    finally:
+        await close_all(opened)
+
+
+async def close_all(opened: list[Connection]) -> None:
+    await asyncio.gather(*(connection.__aexit__() for connection in opened))
 
 
 async def repeat(progress: Progress, once: Callable[[], Awaitable[Exchange | None]], workers: int = WORKERS) -> None:
@@ -165,7 +175,11 @@ def _many_members(_scene: Scene, turn: int) -> bytes:
 
 
 def _large_numbers(scene: Scene, turn: int) -> bytes:
-    payment = {"x402Version": 2, "accepted": {"amount": "9" * 4000}, "payload": {"authorization": {"value": "1" * (4000 + turn)}}}
+    payment = {
+        "x402Version": 2,
+        "accepted": {"amount": "9" * 4000},
+        "payload": {"authorization": {"value": "1" * (4000 + turn)}},
+    }
     return base64.b64encode(json.dumps(payment).encode())
 
 
@@ -278,6 +292,14 @@ def _begun_upload(path: str) -> Callable[[Scene], bytes]:
 
 
 PAYS = (Need.PAYMENT, Need.FACILITATOR)
+
+
+async def ordinary(scene: Scene, progress: Progress) -> None:
+    """No attack: as many clients as a flood has, who ask for the free page as fast as they are answered."""
+    fields = [(b"Connection", b"close")]
+    await asking(lambda scene: request(scene, scene.target.free_path or b"/", fields))(scene, progress)
+
+
 FLOODS: dict[str, tuple[Callable[[Scene, Progress], Awaitable[None]], tuple[Need, ...]]] = {
     "connections that say nothing": (holding(lambda _scene: b""), ()),
     "heads that never end": (holding(lambda scene: request(scene, scene.target.path, [])[:-2] + b"X: ", b"x"), ()),

