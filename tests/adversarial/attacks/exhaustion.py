@@ -25,8 +25,8 @@ RATIO_MAX = 25.0
 """How much later the middle free request may be answered than beside a crowd of ordinary clients."""
 USUAL_SECONDS_MIN = 0.01
 """An answer counts as no faster than this: below it a ratio says more of the machine than of the server."""
-PROBES = 20
-USUAL_PROBES = 8
+PROBES = 12
+USUAL_PROBES = 6
 MEMORY_BYTES_MAX = 512 << 20
 """How much more memory a server may have taken after a flood. Whoever holds on to what clients send takes far more."""
 BEGIN_SECONDS = 12.0

@@ -11,13 +11,17 @@ import time
 
 PATIENCE_SECONDS = 5.0
 PAUSE_SECONDS = 0.03
+SECONDS_MAX = 20.0
+"""After so long it asks no more."""
 
 
 def main(host: str, port: str, target: str, host_header: str, count: str) -> None:
     request = f"GET {target} HTTP/1.1\r\nHost: {host_header}\r\nConnection: close\r\n\r\n".encode()
-    results = []
+    results, started = [], time.monotonic()
     for _ in range(int(count)):
         began = time.monotonic()
+        if began - started > SECONDS_MAX:
+            break
         results.append((_status(host, int(port), request), time.monotonic() - began))
         time.sleep(PAUSE_SECONDS)
     print(json.dumps(results))

@@ -95,6 +95,13 @@ async def run(attack: Attack, scene: Scene, bounds: Bounds, server: str, origin:
 async def _run_one(one: Try, row: Row) -> None:
     try:
         outcome = await asyncio.wait_for(one.run(), TRY_SECONDS)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        # Not the run was stopped, but something that the try itself had started.
+        row.broken.append(f"{one.name}: a part of it was cancelled")
+        return
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)[-1]
         row.broken.append(f"{one.name}: {error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}")
