@@ -1,8 +1,8 @@
 //! `pay`: fetches a URL and pays for it if it asks for payment.
 //!
 //! One walk: fetch without a payment, read the 402 ([`challenge`]), choose an offer ([`choice`]),
-//! sign it ([`payment`]), send it and judge the answer ([`purchase`], [`receipt`]). The body goes
-//! to standard output; what is said of it goes to standard error ([`terminal`]).
+//! sign it (`payment`), send it and judge the answer (`purchase`, [`receipt`]). The body goes
+//! to standard output; what is said of it goes to standard error (`terminal`).
 
 mod arguments;
 pub mod challenge;
