@@ -1,6 +1,7 @@
 """The whole proof on this machine: each server in front of each origin, attacked with everything that fits."""
 
 import asyncio
+import dataclasses
 import random
 import sys
 import tempfile
@@ -136,17 +137,16 @@ class Proof:
         if self.given.server != "reference":
             self.report.compared.add(reference.NAME)
         plan = reference.Plan(self.folder, self.facilitator.url, self.pages)
-        own = Site(OWN_ROUTES, frozenset({"plain", "path"}), None, None)
+        own = Site(OWN_ROUTES, frozenset({"plain", "path", "leaks"}), None, None)
         if not self.given.origin or OWN_ROUTES in self.given.origin:
             await self._attack_one_reference(plan, own)
         for site in self.sites:
             if site.fits & {"plain", "path"}:
                 await self._attack_one_reference(plan, site)
-        # It writes no log of requests, and settles when the site has answered.
         for stage in self.more:
-            if "log" not in stage.fits and not stage.more:
-                server = await _twice(partial(plan.start, stage.name, stage.port))
-                await self._attack_on(stage, reference.NAME, server)
+            if stage.fits_own_routes:
+                server = await _twice(partial(plan.start, stage.name, None))
+                await self._attack_on(dataclasses.replace(stage, port=None, log=None), reference.NAME, server)
         for name, (origin, facilitator) in self.markets.items():
             plan = reference.Plan(self.folder, facilitator.url, self.pages)
             place = await market.of_reference(plan, origin, facilitator, self.stack)
@@ -175,9 +175,8 @@ class Proof:
 
     async def _attack(self, server: str, site: Site, aim: Target, inside: Inside) -> None:
         for attack in self.attacks:
-            # The reference is a part of a server. What forwards for it is not its own, and only what is asked for is attacked:
-            # except where nothing else could be, at the stages and the markets.
-            is_borrowed = server == reference.NAME and site in self.sites
+            # The reference is a part of a server. What forwards for it is not its own, and only what is asked for is attacked.
+            is_borrowed = server == reference.NAME and site.port is not None
             if not site.fits & attack.origins or (is_borrowed and attack.group != AROUND_THE_MATCH):
                 continue
             # Every row has random choices of its own, so that --only repeats them.

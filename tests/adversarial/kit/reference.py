@@ -20,9 +20,8 @@ def about() -> str:
     return (
         f"@x402/express {wanted['@x402/express']} on express {wanted['express']}; once with `GET {PRICED.decode()}` priced "
         "and served by express itself, as its documentation shows, and in front of each origin with that path priced for "
-        f"every method and requests forwarded by http-proxy-middleware {wanted['http-proxy-middleware']} (group 5, and what "
-        "needs a site of its own kind); where payments are attacked, with handlers of express that fetch from the site what "
-        "they answer"
+        f"every method and requests forwarded by http-proxy-middleware {wanted['http-proxy-middleware']} (group 5 alone); "
+        "where payments are attacked, with handlers of express that fetch from the site what they answer"
     )
 
 

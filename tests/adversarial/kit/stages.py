@@ -45,8 +45,8 @@ class Stage:
     name: str
     fits: frozenset[str]
     """Kinds of attacks that are worth running; see `core.attack.Attack.origins`."""
-    port: int
-    """Where what stands behind the server listens."""
+    port: int | None
+    """Where what stands behind the server listens; `None`: the server serves the page itself."""
     log: Origin | None = None
     more: str = ""
     """More configuration of tollgate's, within the priced route."""
@@ -54,6 +54,11 @@ class Stage:
     """What tollgate writes to its log."""
     cache: str | None = None
     """A cache in front of the server."""
+
+    @property
+    def fits_own_routes(self) -> bool:
+        """Whether it is of use with a server that serves the page itself."""
+        return self.cache is not None or bool(self.fits & CROWD)
 
     async def seen(self, target: Target, folder: Path, stack: AsyncExitStack) -> Target:
         """What clients see of a server: itself, or the cache in front of it."""
