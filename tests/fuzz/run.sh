@@ -38,7 +38,7 @@ for target in "${targets[@]}"; do
     dictionary="tests/fuzz/dictionaries/$target.dict"
     [ ! -f "$dictionary" ] || options+=("-dict=$dictionary")
     if ! "$CARGO_TARGET_DIR/debug/$target" "${options[@]}" -seed="$seed" "${bound[@]}" -max_len=4096 \
-        -timeout=20 -rss_limit_mb=2048 -detect_leaks=0 -artifact_prefix="$work/failures/$target/" \
+        -timeout=120 -rss_limit_mb=2048 -detect_leaks=0 -artifact_prefix="$work/failures/$target/" \
         "$found/$target" "tests/fuzz/corpus/$target" >"$log" 2>&1 </dev/null; then
         tail -n 40 "$log" >&2
         echo "$target fails with seed $seed; the input is below $work/failures/$target" >&2

@@ -143,6 +143,8 @@ for kind in ("payment_required", "v1_body"):
             seed("wallet", bytes([flags]) + compact(case["decoded"]).encode())
 required = {"x402Version": 2, "resource": {"url": "/a"}, "accepts": [TERMS], "error": "x"}
 seed("wallet", b"\x02" + compact(required).encode())
+for amount in ("100000", "100001"):
+    seed("wallet", b"\x02" + compact({**required, "accepts": [{**TERMS, "amount": amount}]}).encode())
 unknown = {**TERMS, "asset": PAY_TO, "amount": "7"}
 seed("wallet", b"\x03" + compact({**required, "accepts": [unknown]}).encode())
 for kind in ("payment_response", "x_payment_response"):

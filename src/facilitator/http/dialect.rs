@@ -79,7 +79,9 @@ pub fn settlement(answer: &Answer, request: &FacilitatorRequest) -> Settlement {
     let success = message.as_ref().and_then(|message| message.get("success")).and_then(Value::as_bool);
     let (Some(message), Some(success)) = (message, success) else {
         let cause = unusable(answer, "settlement");
-        return if is_untouched(answer) { Settlement::Untouched(cause) } else { Settlement::Unclear(cause) };
+        // Whoever says anything of success, however badly, has looked.
+        let untouched = is_untouched(answer) && !members(answer).unwrap_or_default().contains_key("success");
+        return if untouched { Settlement::Untouched(cause) } else { Settlement::Unclear(cause) };
     };
     let read =
         if success { read_success(answer, &message, request) } else { read_failure(&message, request) };
@@ -104,7 +106,7 @@ pub fn supported(answer: &Answer) -> Result<Supported, String> {
 pub(super) fn health(answer: &Answer) -> Health {
     match answer.status.as_u16() {
         200..=299 | 502..=504 => Health::Fails,
-        500..=599 if object(answer).is_none() => Health::Fails,
+        500..=599 if members(answer).is_none() => Health::Fails,
         500..=599 => Health::Unknown,
         _ => Health::Works,
     }
@@ -185,6 +187,11 @@ fn object(answer: &Answer) -> Option<Map<String, Value>> {
     serde_json::from_slice::<Unambiguous>(&answer.body).ok().map(|message| message.0)
 }
 
+/// The body's JSON object, with the last of members that are there twice.
+fn members(answer: &Answer) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&answer.body).ok()
+}
+
 /// A JSON object that says nothing twice: of `"success":false,"success":true` each reader believes
 /// another half (RFC 8259 §4).
 struct Unambiguous(Map<String, Value>);
@@ -219,7 +226,7 @@ impl<'de> Visitor<'de> for Members {
 /// credentials cannot: they may quote them.
 fn unusable(answer: &Answer, wanted: &str) -> String {
     let status = answer.status.as_u16();
-    let message = if matches!(status, 401 | 403) { Map::new() } else { object(answer).unwrap_or_default() };
+    let message = if matches!(status, 401 | 403) { Map::new() } else { members(answer).unwrap_or_default() };
     let said = reason(&message, &["error", "message", "errorMessage", "errorType"]);
     let said = said.map_or_else(String::new, |reason| format!(": {reason}"));
     format!("status {status} without a {wanted}{said}")

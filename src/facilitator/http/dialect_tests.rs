@@ -250,6 +250,11 @@ fn what_is_said_twice_is_not_said() {
         assert!(matches!(settled, Settlement::Unclear(_)), "{body} is {settled:?}");
     }
     assert!(verification(&raw(200, r#"{"isValid":false,"isValid":true}"#)).is_err());
+    // With a status that otherwise proves that nobody looked.
+    for body in [r#"{"success":true,"a":1,"a":2}"#, r#"{"success":"true"}"#, r#"{"success":null}"#] {
+        let settled = settlement(&raw(413, body), &request("one"));
+        assert!(matches!(settled, Settlement::Unclear(_)), "{body} is {settled:?}");
+    }
 }
 
 #[test]
