@@ -33,7 +33,7 @@ else
     echo "20,000 inputs a target, seed $seed"
 fi
 for target in "${targets[@]}"; do
-    mkdir -p "$found/$target" "$work/failures/$target"
+    mkdir -p "$found/$target" "$work/failures/$target" "tests/fuzz/corpus/$target"
     log="$work/$target.log" options=()
     dictionary="tests/fuzz/dictionaries/$target.dict"
     [ ! -f "$dictionary" ] || options+=("-dict=$dictionary")
