@@ -7,6 +7,7 @@ share. Behind them is one site, whose priced page stands at several paths.
 import asyncio
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from core.target import Target
@@ -15,7 +16,7 @@ from kit.chain import ChainFacilitator
 from kit.facilitator import Facilitator
 from kit.origin import Kind, Origin
 from kit.pages import ALSO_PRICED, PRICED, UPFRONT
-from kit.processes import NotReady
+from kit.processes import NotReady, twice
 
 SHELF = {PRICED, UPFRONT, *ALSO_PRICED}
 DATABASE = Path(__file__).resolve().parents[2] / "tools" / "postgres.sh"
@@ -88,20 +89,24 @@ async def of_tollgate(plan: tollgate.Plan, origin: Origin, facilitator: Facilita
     if isinstance(facilitator, ChainFacilitator):
         assert facilitator.node
         more = f'{tollgate.MORE_PAGES}\n[chains.base-sepolia]\nrpc = "{facilitator.node.url}"\n'
-        servers = [await plan.start("chain", origin.port, more=more)]
+        servers = [await twice(lambda: plan.start("chain", origin.port, more=more))]
     else:
         database = await Database.start()
         stack.push_async_callback(database.stop)
-        first = await plan.start("market", origin.port, more=tollgate.MORE_PAGES, replica=tollgate.Replica(database.url))
-        replica = tollgate.Replica(database.url, first.target.doors[0].port)
-        servers = [first, await plan.start("replica", origin.port, more=tollgate.MORE_PAGES, replica=replica)]
+        servers = []
+        for name in ("market", "replica"):
+            # The second quotes the first one's address as its own.
+            port = servers[0].target.doors[0].port if servers else None
+            replica = tollgate.Replica(database.url, port)
+            start = partial(plan.start, name, origin.port, more=tollgate.MORE_PAGES, replica=replica)
+            servers.append(await twice(start))
     return _opened(servers, origin, facilitator, stack)
 
 
 async def of_reference(plan: reference.Plan, origin: Origin, facilitator: Facilitator, stack: AsyncExitStack) -> Market:
     """As many of the reference server; each knows what the other does by the facilitator alone."""
     names = ["chain"] if isinstance(facilitator, ChainFacilitator) else ["market", "replica"]
-    servers = [await plan.start(name, origin.port, market=True) for name in names]
+    servers = [await twice(partial(plan.start, name, origin.port, market=True)) for name in names]
     return _opened(servers, origin, facilitator, stack)
 
 

@@ -5,9 +5,11 @@ import contextlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 READY_SECONDS = 60.0
 END_SECONDS = 10.0
+Started = TypeVar("Started")
 
 
 class NotReady(Exception):
@@ -69,3 +71,11 @@ async def output_of(*command: str) -> str:
     if process.returncode != 0:
         raise NotReady(f"{command[0]} ended with {process.returncode}:\n{output.decode(errors='replace')[-4000:]}")
     return output.decode(errors="replace")
+
+
+async def twice(start: Callable[[], Awaitable[Started]]) -> Started:
+    """Starts a server, and once more if it did not come up: a port that was free can be taken meanwhile."""
+    try:
+        return await start()
+    except NotReady:
+        return await start()

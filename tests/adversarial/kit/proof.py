@@ -6,12 +6,10 @@ import random
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 from core import pay, runner
 from core.attack import Attack
@@ -25,7 +23,7 @@ from kit.facilitator import Facilitator
 from kit.nginx import Nginx
 from kit.origin import KINDS, Origin
 from kit.pages import HOST, Pages
-from kit.processes import NotReady
+from kit.processes import NotReady, twice
 
 ROOT = Path(__file__).resolve().parents[3]
 MARKETS = ["market", "chain"]
@@ -37,7 +35,6 @@ ON_A_CHAIN = 0.2
 FUNDS = 1_000_000
 OWN_ROUTES = "its own routes"
 AROUND_THE_MATCH = 5
-Server = TypeVar("Server")
 
 
 @dataclass(frozen=True)
@@ -118,7 +115,7 @@ class Proof:
         self.report.servers["tollgate"] = f"{await tollgate.version(binary)}, settling before it releases an answer"
         plan = tollgate.Plan(binary, self.folder, self.facilitator.url)
         servers = await asyncio.gather(
-            *(_twice(lambda site=site: plan.start(site.name, site.port, site.host)) for site in self.sites)
+            *(twice(lambda site=site: plan.start(site.name, site.port, site.host)) for site in self.sites)
         )
         for server in servers:
             self.stack.push_async_callback(server.stop)
@@ -126,7 +123,7 @@ class Proof:
             await self._attack("tollgate", site, server.target, server)
         for stage in self.more:
             start = partial(plan.start, stage.name, stage.port, more=stage.more, log=stage.server_log)
-            await self._attack_on(stage, "tollgate", await _twice(start))
+            await self._attack_on(stage, "tollgate", await twice(start))
         for name, (origin, facilitator) in self.markets.items():
             plan = tollgate.Plan(binary, self.folder, facilitator.url)
             place = await market.of_tollgate(plan, origin, facilitator, self.stack)
@@ -145,7 +142,7 @@ class Proof:
                 await self._attack_one_reference(plan, site)
         for stage in self.more:
             if stage.fits_own_routes:
-                server = await _twice(partial(plan.start, stage.name, None))
+                server = await twice(partial(plan.start, stage.name, None))
                 await self._attack_on(dataclasses.replace(stage, port=None, log=None), reference.NAME, server)
         for name, (origin, facilitator) in self.markets.items():
             plan = reference.Plan(self.folder, facilitator.url, self.pages)
@@ -153,7 +150,7 @@ class Proof:
             await self._attack_market(reference.NAME, name, place)
 
     async def _attack_one_reference(self, plan: reference.Plan, site: Site) -> None:
-        server = await _twice(lambda: plan.start(site.name, site.port))
+        server = await twice(lambda: plan.start(site.name, site.port))
         try:
             await self._attack(reference.NAME, site, server.target, server)
         finally:
@@ -234,11 +231,3 @@ async def run(given: Namespace, attacks: list[Attack]) -> Report:
         except NotReady as error:
             raise Refused(str(error)) from error
         return proof.report
-
-
-async def _twice(start: Callable[[], Awaitable[Server]]) -> Server:
-    """Starts a server, and once more if it did not come up: a port that was free can be taken meanwhile."""
-    try:
-        return await start()
-    except NotReady:
-        return await start()
