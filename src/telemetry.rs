@@ -115,6 +115,34 @@ pub struct Metrics {
     settling: Gauge,
     claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
     oldest_unresolved: Gauge,
+    reloads: Reloads,
+}
+
+/// What becomes of the configuration when it changes.
+#[derive(Debug, Default)]
+struct Reloads {
+    ended: Family<Vec<(&'static str, &'static str)>, Counter>,
+    is_current: Gauge,
+    loaded_at: Gauge,
+}
+
+impl Reloads {
+    fn registered(registry: &mut Registry) -> Self {
+        let Self { ended, is_current, loaded_at } = Self::default();
+        registry.register("config_reloads", "Times the configuration was read again", ended.clone());
+        registry.register(
+            "config_last_reload_successful",
+            "1: the gateway runs on the configuration as it is; 0: what was read last was refused",
+            is_current.clone(),
+        );
+        registry.register_with_unit(
+            "config_last_reload_success_timestamp",
+            "When the configuration was read that the gateway runs on, since 1970",
+            Unit::Seconds,
+            loaded_at.clone(),
+        );
+        Self { ended, is_current, loaded_at }
+    }
 }
 
 fn call_histogram() -> Histogram {
@@ -167,6 +195,7 @@ impl Default for Metrics {
             Unit::Seconds,
             oldest_unresolved.clone(),
         );
+        let reloads = Reloads::registered(&mut registry);
         Self {
             registry,
             requests,
@@ -178,6 +207,7 @@ impl Default for Metrics {
             settling,
             claims,
             oldest_unresolved,
+            reloads,
         }
     }
 }
@@ -201,6 +231,19 @@ impl Metrics {
     pub fn call(&self, facilitator: &str, call: &'static str, result: &'static str, took: Duration) {
         let labels = CallLabels { facilitator: facilitator.to_owned(), call, result };
         self.calls.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Notes that the gateway runs on a configuration that was read at this time, in seconds since 1970.
+    pub fn config_loaded(&self, at: u64) {
+        self.reloads.is_current.set(1);
+        self.reloads.loaded_at.set(i64::try_from(at).unwrap_or(i64::MAX));
+    }
+
+    /// Counts that the configuration was read again, and whether it took effect.
+    pub fn config_reload(&self, applied: bool) {
+        let result = if applied { "applied" } else { "refused" };
+        self.reloads.ended.get_or_create(&vec![("result", result)]).inc();
+        self.reloads.is_current.set(i64::from(applied));
     }
 
     /// Notes what a facilitator's account has left for gas.

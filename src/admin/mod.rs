@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -15,15 +16,12 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::clock::Clock;
 use crate::ledger::{Ledger, PaymentState};
 use crate::payment::Gate;
-use crate::policy::RouteTable;
 use crate::telemetry::Metrics;
 
 /// What the admin address looks at.
 pub struct Admin {
     /// Decides whether offers can be settled.
-    pub gate: Gate,
-    /// Routes, for readiness.
-    pub routes: Arc<RouteTable>,
+    pub gate: Arc<ArcSwap<Gate>>,
     /// What is held, for metrics.
     pub ledger: Arc<dyn Ledger>,
     /// The time.
@@ -66,17 +64,12 @@ async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, String) {
             return (StatusCode::SERVICE_UNAVAILABLE, format!("{listener} does not answer yet\n"));
         }
     }
-    let unpayable: Vec<&str> = admin
-        .routes
-        .all()
-        .filter(|route| route.offer().is_some() && admin.gate.offer(route).is_none())
-        .map(|route| route.name.as_str())
-        .collect();
-    if unpayable.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
-    } else {
-        let routes = unpayable.join(", ");
-        (StatusCode::SERVICE_UNAVAILABLE, format!("no facilitator is known to settle: {routes}\n"))
+    match admin.gate.load().payable() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(routes) => {
+            let routes = routes.join(", ");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("no facilitator is known to settle: {routes}\n"))
+        }
     }
 }
 
@@ -101,7 +94,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
             ];
             let now = admin.clock.now();
             let age = counts.oldest_unresolved.map_or(0, |oldest| now.0.saturating_sub(oldest.0));
-            admin.metrics.observe(admin.gate.under_way(), &held, Duration::from_secs(age));
+            admin.metrics.observe(admin.gate.load().under_way(), &held, Duration::from_secs(age));
         }
         Err(error) => tracing::warn!(%error, "metrics without the ledger's"),
     }

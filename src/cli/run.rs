@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::RunArguments;
 use crate::config::{self, Addresses, Config};
 use crate::facilitator::settings::FacilitatorSettings;
-use crate::gateway::Gateway;
+use crate::gateway::{ConfigSource, Gateway};
 use crate::proxy::settings::UpstreamAddress;
 use crate::telemetry;
 
@@ -16,7 +16,8 @@ use crate::telemetry;
 pub(super) fn run(arguments: RunArguments) -> ExitCode {
     let colour = super::wants_colour();
     let RunArguments { config: file, listen, admin } = arguments;
-    let (config, warnings) = match config::load_at(&file, &Addresses { listen, admin }) {
+    let addresses = Addresses { listen, admin };
+    let (config, warnings) = match config::load_at(&file, &addresses) {
         Ok(loaded) => loaded,
         Err(mistakes) => {
             for mistake in mistakes {
@@ -30,7 +31,7 @@ pub(super) fn run(arguments: RunArguments) -> ExitCode {
     }
     telemetry::log(config.log.json, config.log.level);
     let banner = banner(&config, &file);
-    let gateway = match Gateway::build(&config) {
+    let gateway = match Gateway::build(config, ConfigSource { file, addresses }) {
         Ok(gateway) => gateway,
         Err(error) => {
             eprintln!("error: {error}");

@@ -68,6 +68,7 @@ fn compile<'a>(
 
     let mut own: Vec<_> = listeners.iter().map(|listener| listener.address).chain(admin).collect();
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
+    let watch = top.get("watch").and_then(|node| node.boolean()).unwrap_or(true);
     let secrets = Secrets { env, plaintext };
     let chains = Chains::read(&top, secrets);
     let mut facilitators = Facilitators::read(&top, secrets, chains.nodes());
@@ -116,6 +117,8 @@ fn compile<'a>(
         cors,
         log,
         sandbox_balance: sandbox_balance?,
+        watch,
+        files: report.files(),
     })
 }
 

@@ -132,6 +132,7 @@ pub(super) const TOP: Table = Table {
         V1,
         PAYMENT_IDENTIFIER,
         key("v1_networks", LIST, "networks shown to clients of the first protocol generation"),
+        key("watch", BOOL, "whether this file is read again when it changes"),
         key("allow_plaintext_secrets", BOOL, "whether secrets may stand in this file"),
         table("routes", "a list of [[routes]]", "what costs what", &ROUTE),
         table("listeners", "a list of [[listeners]]", "addresses clients connect to, with TLS", &LISTENER),

@@ -37,7 +37,7 @@ mod url;
 mod walk;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::chain::settings::ChainSettings;
@@ -94,6 +94,10 @@ pub struct Config {
     pub log: LogSettings,
     /// What every payer has at first in the sandbox.
     pub sandbox_balance: Money,
+    /// Whether the configuration is read again when a file changes that it rests on.
+    pub watch: bool,
+    /// Files that it rests on besides its own: certificates, secrets.
+    pub files: Vec<PathBuf>,
 }
 
 /// How the log is written.

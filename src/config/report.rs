@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::source::Source;
@@ -14,6 +15,7 @@ const SHOWN_MAX: usize = 200;
 pub(super) struct Report<'a> {
     source: &'a Source<'a>,
     found: RefCell<Vec<Found>>,
+    files: RefCell<Vec<PathBuf>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -39,7 +41,17 @@ enum Kind {
 
 impl<'a> Report<'a> {
     pub(super) fn new(source: &'a Source<'a>) -> Self {
-        Self { source, found: RefCell::new(Vec::new()) }
+        Self { source, found: RefCell::default(), files: RefCell::default() }
+    }
+
+    /// Takes note of another file that the configuration rests on.
+    pub(super) fn rests_on(&self, file: &Path) {
+        self.files.borrow_mut().push(file.to_owned());
+    }
+
+    /// The files that the configuration rests on, besides its own.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.files.borrow().clone()
     }
 
     /// The file that is read.

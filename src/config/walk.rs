@@ -214,7 +214,10 @@ impl<'a> Node<'a> {
                 self.error(format!("{} is a folder", path.display()), "name a file");
                 None
             }
-            Ok(_) => Some(path),
+            Ok(_) => {
+                self.report.rests_on(&path);
+                Some(path)
+            }
             Err(error) => {
                 let message = format!("cannot read {}: {}", path.display(), super::io_error(&error));
                 self.error(message, "relative paths start at the folder of the configuration file");

@@ -1,7 +1,7 @@
 //! The gate: whether a request may pass.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -20,7 +20,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, FacilitatorList, Verified};
 use crate::ledger::settings::Pledges;
 use crate::ledger::{Ledger, LedgerError, Redelivery};
-use crate::policy::{Decision, FacilitatorId, Route, RouteFacts, SettleWhen};
+use crate::policy::{Decision, FacilitatorId, Route, RouteFacts, RouteTable, SettleWhen};
 use crate::scheme::{Moment, PaymentId};
 use crate::x402::{PaymentPayload, PaymentRequirements, Reason, Supported, VerifyResponse, Version};
 
@@ -68,7 +68,9 @@ pub(super) struct Shared {
     pub(super) redelivery: Redelivery,
     /// Since when the ledger has kept account, once that was asked.
     pub(super) birth: OnceCell<UnixSeconds>,
-    pub(super) under_way: AtomicUsize,
+    pub(super) under_way: Arc<AtomicUsize>,
+    /// Another gate has taken its place.
+    pub(super) retired: AtomicBool,
     /// Numbers of claims.
     pub(super) grants: AtomicU64,
     /// What is quoted for others to honour, and what of theirs is honoured here.
@@ -118,6 +120,28 @@ impl Gate {
     /// Puts a gate together.
     #[must_use]
     pub fn new(parts: GateParts) -> Self {
+        Self::build(parts, Arc::default())
+    }
+
+    /// Puts a gate together that takes this one's place: what is under way here is counted there, too.
+    /// This one is to be [retired](Self::retire) when the other decides.
+    #[must_use]
+    pub fn successor(&self, parts: GateParts) -> Self {
+        Self::build(parts, Arc::clone(&self.0.under_way))
+    }
+
+    /// Ends what goes on behind requests; requests that it has admitted are served to their end.
+    pub fn retire(&self) {
+        self.0.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether another gate has taken its place.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.0.retired.load(Ordering::Acquire)
+    }
+
+    fn build(parts: GateParts, under_way: Arc<AtomicUsize>) -> Self {
         Self(Arc::new(Shared {
             offers: parts.offers,
             facilitators: parts.facilitators,
@@ -131,7 +155,8 @@ impl Gate {
             pledges: parts.pledges,
             redelivery: parts.redelivery,
             birth: OnceCell::new(),
-            under_way: AtomicUsize::new(0),
+            under_way,
+            retired: AtomicBool::new(false),
             // Not from zero, so that no two gateways count alike.
             grants: AtomicU64::new(getrandom::u64().unwrap_or_default() >> 2),
             quotes: Quotes::default(),
@@ -167,6 +192,23 @@ impl Gate {
             }
         }
         offers.observe(facilitator, supported);
+    }
+
+    /// The routes it decides on.
+    #[must_use]
+    pub fn routes(&self) -> &RouteTable {
+        self.0.offers.routes()
+    }
+
+    /// Whether every priced route can be paid for at present; otherwise the names of those that cannot.
+    ///
+    /// # Errors
+    /// Names of routes that answer 503.
+    pub fn payable(&self) -> Result<(), Vec<&str>> {
+        let priced = self.routes().all().filter(|route| route.offer().is_some());
+        let unpayable = priced.filter(|route| self.offer(route).is_none());
+        let names: Vec<&str> = unpayable.map(|route| route.name.as_str()).collect();
+        if names.is_empty() { Ok(()) } else { Err(names) }
     }
 
     /// The live offer of a route, for its challenge.

@@ -40,8 +40,8 @@ impl Gate {
         self.0.beat().await
     }
 
-    /// Drives, takes over, forgets, and leaves up what is quoted, until the process ends. `retention_seconds` is how long
-    /// payments are kept.
+    /// Drives, takes over, forgets, and leaves up what is quoted, until another gate takes its place or the
+    /// process ends. `retention_seconds` is how long payments are kept.
     pub async fn keep_up(self, retention_seconds: u64) {
         // None waits for another: a facilitator that stalls must neither keep the others' payments
         // waiting nor make this gateway look dead.
@@ -50,7 +50,7 @@ impl Gate {
     }
 
     async fn show_life(&self) {
-        loop {
+        while !self.is_retired() {
             // What fails now is tried again soon; requests are refused meanwhile.
             let _ = self.0.beat().await;
             tokio::time::sleep(BEAT_EVERY).await;
@@ -59,7 +59,7 @@ impl Gate {
 
     async fn keep_driving(&self) {
         let mut drives = JoinSet::new();
-        loop {
+        while !self.is_retired() {
             while drives.try_join_next().is_some() {}
             let free = DRIVEN_AT_A_TIME.saturating_sub(drives.len());
             if free > 0 {
@@ -67,6 +67,8 @@ impl Gate {
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
+        // What has begun ends by itself.
+        drives.detach_all();
     }
 
     /// Begins to drive at most `limit` unresolved payments that are due.
@@ -87,6 +89,9 @@ impl Gate {
     async fn keep_forgetting(&self, retention_seconds: u64) {
         loop {
             tokio::time::sleep(FORGET_EVERY).await;
+            if self.is_retired() {
+                return;
+            }
             self.forget(retention_seconds).await;
         }
     }

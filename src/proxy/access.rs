@@ -4,14 +4,13 @@ use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
-use super::Paywall;
 use super::context::{Payment, RequestContext};
 
 /// Writes the line and counts the request.
-pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, ctx: &RequestContext) {
+pub(super) fn log(session: &Session, error: Option<&Error>, ctx: &RequestContext) {
     let took = ctx.started.elapsed();
-    let label = paywall.route_label(ctx.route.as_deref());
-    paywall.metrics.request(&label, ctx.outcome, took);
+    let label = ctx.site.route_label(ctx.route.as_deref());
+    ctx.site.metrics.request(&label, ctx.outcome, took);
     if !tracing::enabled!(tracing::Level::INFO) {
         return;
     }

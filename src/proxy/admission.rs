@@ -12,12 +12,12 @@ use super::facts::{self, BadRequest, Target};
 use super::headers;
 use super::respond::{ALLOWED, Refused};
 use super::service::plan;
-use super::{Paywall, arrival};
+use super::{Site, arrival};
 use crate::payment::{Admission, Owed, Permit, Refusal};
 use crate::policy::{Decision, Route, SettleWhen};
 use crate::telemetry::Outcome;
 
-impl Paywall {
+impl Site {
     pub(super) fn find_route(
         &self,
         request: &RequestHeader,

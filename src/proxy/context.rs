@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use http::header::HeaderValue;
 
+use super::Site;
 use super::facts::Target;
 use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
 use crate::policy::{Route, SettleWhen};
@@ -14,6 +15,8 @@ use crate::x402::Version;
 /// State of one request.
 pub struct RequestContext {
     pub(super) started: Instant,
+    /// The site as it was when the request began.
+    pub(super) site: Arc<Site>,
     /// Set by `request_filter` for every request that is forwarded.
     pub(super) plan: Option<Plan>,
     pub(super) route: Option<Arc<Route>>,

@@ -3,13 +3,13 @@
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::Paywall;
+use super::Site;
 use super::admission::outcome_of;
 use super::context::{Payment, RequestContext};
 use super::respond::Refused;
 use crate::telemetry::Outcome;
 
-impl Paywall {
+impl Site {
     pub(super) async fn answer_failure(
         &self,
         session: &mut Session,

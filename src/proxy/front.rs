@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::BytesMut;
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
@@ -18,6 +19,7 @@ use tokio::io::AsyncWriteExt;
 use super::head::{self, Head};
 use super::inbound::{Body, Inbound};
 use super::settings::Limits;
+use super::site::Site;
 use crate::telemetry::{Metrics, Outcome};
 
 /// Client preface of HTTP/2 (RFC 9113 §3.4).
@@ -26,7 +28,7 @@ const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A listener's application.
 pub struct Front<P> {
     proxy: Arc<HttpProxy<P>>,
-    limits: Limits,
+    site: Arc<ArcSwap<Site>>,
     h2c: bool,
     http2: Arc<AtomicUsize>,
     metrics: Arc<Metrics>,
@@ -69,12 +71,17 @@ impl<P> Front<P> {
     /// connections that speak HTTP/2.
     pub const fn new(
         proxy: Arc<HttpProxy<P>>,
-        limits: Limits,
+        site: Arc<ArcSwap<Site>>,
         h2c: bool,
         http2: Arc<AtomicUsize>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        Self { proxy, limits, h2c, http2, metrics }
+        Self { proxy, site, h2c, http2, metrics }
+    }
+
+    /// The limits that hold now.
+    fn limits(&self) -> Limits {
+        self.site.load().limits
     }
 
     /// Reads a head: waits `patience` for its first byte, and from then on no longer than the
@@ -86,7 +93,7 @@ impl<P> Front<P> {
             return Arrived::Closed;
         }
         let rest = self.read_rest(inbound, expected);
-        match tokio::time::timeout(self.limits.header_timeout, rest).await {
+        match tokio::time::timeout(self.limits().header_timeout, rest).await {
             Ok(arrived) => arrived,
             Err(_) if expected == Expected::Http2 => Arrived::Closed,
             Err(_) => Arrived::Refused(408, "the request's head did not arrive in time"),
@@ -121,8 +128,8 @@ impl<P> Front<P> {
         }
         let examined = head::examine(bytes, *searched);
         let too_large = match examined {
-            Head::Complete(end, _) => end > self.limits.header_bytes,
-            Head::Partial | Head::Refused(_) => bytes.len() > self.limits.header_bytes,
+            Head::Complete(end, _) => end > self.limits().header_bytes,
+            Head::Partial | Head::Refused(_) => bytes.len() > self.limits().header_bytes,
         };
         *searched = bytes.len();
         match examined {
@@ -151,7 +158,7 @@ impl<P> Front<P> {
             inbound.flush().await
         };
         // The client may be gone, or never read: nothing depends on the answer arriving.
-        if let Ok(Ok(())) = tokio::time::timeout(self.limits.write_timeout, write).await {
+        if let Ok(Ok(())) = tokio::time::timeout(self.limits().write_timeout, write).await {
             inbound.linger().await;
         }
     }
@@ -185,9 +192,9 @@ where
         } else {
             Expected::Http1
         };
-        let mut inbound = Box::new(Inbound::new(stream, self.limits.write_timeout));
+        let mut inbound = Box::new(Inbound::new(stream, self.limits().write_timeout));
         // The first request of a connection is expected soon, a further one whenever.
-        let mut patience = self.limits.header_timeout;
+        let mut patience = self.limits().header_timeout;
         let mut settings = None;
         loop {
             let mut closing = shutdown.clone();
@@ -209,7 +216,7 @@ where
             if *shutdown.borrow() || !inbound.is_between_requests() {
                 return None;
             }
-            patience = self.limits.keepalive_timeout;
+            patience = self.limits().keepalive_timeout;
             expected = Expected::Http1;
         }
     }

@@ -32,6 +32,7 @@ impl ProxyHttp for Paywall {
     fn new_ctx(&self) -> RequestContext {
         RequestContext {
             started: Instant::now(),
+            site: self.site.load_full(),
             plan: None,
             route: None,
             payment: Payment::None,
@@ -50,9 +51,9 @@ impl ProxyHttp for Paywall {
     async fn early_request_filter(
         &self,
         session: &mut Session,
-        _ctx: &mut RequestContext,
+        ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        let limits = &self.limits;
+        let limits = &ctx.site.limits;
         let downstream = session.as_downstream_mut();
         downstream.set_read_timeout(Some(limits.read_timeout));
         downstream.set_write_timeout(Some(limits.write_timeout));
@@ -64,39 +65,40 @@ impl ProxyHttp for Paywall {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> pingora::Result<bool> {
+        let site = Arc::clone(&ctx.site);
         if let Err(bad) = take_hop_by_hop_away(session.req_header_mut()) {
-            return self.answer_bad(session, ctx, &bad).await;
+            return site.answer_bad(session, ctx, &bad).await;
         }
         if wants_websocket(session.req_header()) && facts::announces_body(session.req_header()) {
-            return self.answer_bad(session, ctx, &BadRequest::HandshakeBody).await;
+            return site.answer_bad(session, ctx, &BadRequest::HandshakeBody).await;
         }
         let target = match Target::read(session.req_header()) {
             Ok(target) => target,
-            Err(bad) => return self.answer_bad(session, ctx, &bad).await,
+            Err(bad) => return site.answer_bad(session, ctx, &bad).await,
         };
-        let route = match self.find_route(session.req_header(), &target) {
+        let route = match site.find_route(session.req_header(), &target) {
             Ok(route) => route,
             Err(error) => {
                 ctx.outcome = Outcome::BadRequest;
                 ctx.detail = Some(error.to_string());
-                self.responder.error(session, 400, &error.to_string()).await?;
+                site.responder.error(session, 400, &error.to_string()).await?;
                 return Ok(true);
             }
         };
         ctx.route = Some(Arc::clone(&route));
-        let resource = Resource::new(&self.public_url, target.path.as_str(), &target.query);
+        let resource = Resource::new(&site.public_url, target.path.as_str(), &target.query);
         let resource = resource.asked_of(&target.host);
-        let route_header = self.route_header(&route);
+        let route_header = site.route_header(&route);
         let preflight = announced_method(session.req_header()).is_some() && route.offer().is_some();
         let plan = Plan { route, target, resource, route_header, preflight };
         if preflight {
             // An origin could act on a body, and nobody has paid for that.
             if !session.as_downstream_mut().is_body_empty() {
-                return self.answer_bad(session, ctx, &BadRequest::PreflightBody).await;
+                return site.answer_bad(session, ctx, &BadRequest::PreflightBody).await;
             }
-            return self.admit_preflight(session, ctx, plan).await;
+            return site.admit_preflight(session, ctx, plan).await;
         }
-        self.admit(session, ctx, plan).await
+        site.admit(session, ctx, plan).await
     }
 
     async fn upstream_peer(
@@ -105,7 +107,7 @@ impl ProxyHttp for Paywall {
         ctx: &mut RequestContext,
     ) -> pingora::Result<Box<HttpPeer>> {
         let wants_websocket = wants_websocket(session.req_header());
-        self.upstream(plan(ctx)?).peer(wants_websocket).await
+        ctx.site.upstream(plan(ctx)?).peer(wants_websocket).await
     }
 
     async fn upstream_request_filter(
@@ -122,7 +124,7 @@ impl ProxyHttp for Paywall {
         } else {
             request.set_raw_path(format!("{path}?{}", plan.target.query).as_bytes())?;
         }
-        headers::strip_request(request, &self.decisive_headers);
+        headers::strip_request(request, &ctx.site.decisive_headers);
         if plan.route.offer().is_some() {
             headers::take_conditions_away(request, plan.preflight);
         }
@@ -131,10 +133,10 @@ impl ProxyHttp for Paywall {
         let scheme = if session.digest().is_some_and(|digest| digest.ssl_digest.is_some()) {
             "https"
         } else {
-            self.public_scheme
+            ctx.site.public_scheme
         };
         headers::forward(request, client, scheme, plan.target.host_header.as_ref())?;
-        let upstream = self.upstream(plan);
+        let upstream = ctx.site.upstream(plan);
         let host = upstream.host_for(plan.target.host_header.as_ref());
         request.insert_header(header::HOST, host.clone())?;
         // A site that answers without reading a body would take it for the connection's next request.
@@ -155,14 +157,14 @@ impl ProxyHttp for Paywall {
         _end_of_stream: bool,
         ctx: &mut RequestContext,
     ) -> pingora::Result<()> {
-        let Some(rate) = std::num::NonZero::new(self.limits.min_body_rate) else { return Ok(()) };
+        let Some(rate) = std::num::NonZero::new(ctx.site.limits.min_body_rate) else { return Ok(()) };
         // A WebSocket is silent as long as it likes; a mere wish for one changes nothing.
         if session.was_upgraded() {
             return Ok(());
         }
         let (since, total) = ctx.body.get_or_insert_with(|| (Instant::now(), 0));
         *total += body.as_ref().map_or(0, Bytes::len);
-        let due = (since.elapsed().as_secs()).saturating_sub(self.limits.read_timeout.as_secs());
+        let due = (since.elapsed().as_secs()).saturating_sub(ctx.site.limits.read_timeout.as_secs());
         if usize::try_from(due).is_ok_and(|due| *total < due.saturating_mul(rate.get())) {
             ctx.detail = Some("the request's body came too slowly".to_owned());
             return Error::e_explain(ErrorType::HTTPStatus(408), "the request's body came too slowly");
@@ -201,7 +203,7 @@ impl ProxyHttp for Paywall {
         if let Payment::Admitted(_) = &ctx.payment {
             arrival::still_there(session)?;
         }
-        self.settle_for(response, ctx).await?;
+        Arc::clone(&ctx.site).settle_for(response, ctx).await?;
         if !ctx.payment.allows_delivery() {
             // Cannot happen; if it does, nothing is given away.
             return Error::e_explain(
@@ -304,9 +306,9 @@ impl ProxyHttp for Paywall {
         {
             let client_left = *error.esource() == ErrorSource::Downstream;
             let reason = if client_left { "the client left" } else { "the origin gave no answer" };
-            self.gate.release(permit, reason).await;
+            ctx.site.gate.release(permit, reason).await;
         }
-        let error_code = match self.answer_failure(session, error, ctx).await {
+        let error_code = match Arc::clone(&ctx.site).answer_failure(session, error, ctx).await {
             Ok(status) => status,
             Err(write) => {
                 tracing::debug!(%write, "an error could not be answered");
@@ -332,7 +334,7 @@ impl ProxyHttp for Paywall {
             Payment::Settled(settled) if is_wasted(error, settled, ctx.forwarded) => {
                 Some(DeliveryEnd::BrokenOff)
             }
-            Payment::Settled(_) => Some(delivery_end(session, error, self.limits.write_timeout).await),
+            Payment::Settled(_) => Some(delivery_end(session, error, ctx.site.limits.write_timeout).await),
             Payment::None
             | Payment::Admitted(_)
             | Payment::Settling
@@ -342,7 +344,7 @@ impl ProxyHttp for Paywall {
         if error.is_none() && end == Some(DeliveryEnd::BrokenOff) {
             ctx.outcome = Outcome::ClientLeft;
         }
-        access::log(self, session, error, ctx);
+        access::log(session, error, ctx);
         if let (Payment::Settled(settled), Some(end)) =
             (std::mem::replace(&mut ctx.payment, Payment::None), end)
         {

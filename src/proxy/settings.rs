@@ -27,7 +27,7 @@ pub struct CertificateFiles {
 }
 
 /// Where an upstream is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum UpstreamAddress {
     /// The built-in demo site.
     Demo,
@@ -56,7 +56,7 @@ impl fmt::Display for UpstreamAddress {
 }
 
 /// HTTP versions spoken to an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum UpstreamHttp {
     /// HTTP/2 where TLS negotiates it, HTTP/1.1 otherwise.
     #[default]
@@ -68,7 +68,7 @@ pub enum UpstreamHttp {
 }
 
 /// The `Host` an upstream sees.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub enum HostPolicy {
     /// The client's.
     #[default]
@@ -80,7 +80,7 @@ pub enum HostPolicy {
 }
 
 /// An upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Upstream {
     /// Name in the configuration.
     pub name: String,

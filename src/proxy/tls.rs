@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use rustls::client::verify_server_name;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -11,15 +12,19 @@ use rustls::sign::CertifiedKey;
 use super::settings::CertificateFiles;
 
 /// Chooses among a listener's certificates.
-#[derive(Debug)]
-pub(super) struct Certificates(Vec<Arc<CertifiedKey>>);
+#[derive(Debug, Default)]
+pub struct Certificates(ArcSwap<Chains>);
 
-impl Certificates {
+/// Certificates with their keys.
+#[derive(Debug, Default)]
+pub struct Chains(Vec<Arc<CertifiedKey>>);
+
+impl Chains {
     /// Reads the files; the first certificate is for clients that name no or an unknown host.
     ///
     /// # Errors
     /// Which file cannot be used, and why.
-    pub(super) fn load(files: &[CertificateFiles]) -> Result<Self, String> {
+    pub fn load(files: &[CertificateFiles]) -> Result<Self, String> {
         let provider = rustls::crypto::ring::default_provider();
         let load = |pair: &CertificateFiles| {
             let (cert, key) = (pair.cert.display(), pair.key.display());
@@ -46,9 +51,16 @@ impl Certificates {
     }
 }
 
+impl Certificates {
+    /// Has connections that begin from now on choose among these.
+    pub fn exchange(&self, chains: Chains) {
+        self.0.store(Arc::new(chains));
+    }
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.find(hello.server_name())
+        self.0.load().find(hello.server_name())
     }
 }
 
@@ -72,7 +84,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (one, one_der) = write(folder.path(), &["one.example", "www.one.example"]);
         let (two, two_der) = write(folder.path(), &["two.example"]);
-        let certificates = Certificates::load(&[one, two]).unwrap();
+        let certificates = Chains::load(&[one, two]).unwrap();
         for (name, expected) in [
             (Some("one.example"), &one_der),
             (Some("www.one.example"), &one_der),
@@ -90,8 +102,8 @@ mod tests {
         let (one, _) = write(folder.path(), &["one.example"]);
         let (two, _) = write(folder.path(), &["two.example"]);
         let missing = CertificateFiles { cert: folder.path().join("none.pem"), key: one.key.clone() };
-        assert!(Certificates::load(&[missing]).unwrap_err().contains("none.pem"));
+        assert!(Chains::load(&[missing]).unwrap_err().contains("none.pem"));
         let mixed = CertificateFiles { cert: one.cert, key: two.key };
-        assert!(Certificates::load(&[mixed]).unwrap_err().contains("one.example.pem"));
+        assert!(Chains::load(&[mixed]).unwrap_err().contains("one.example.pem"));
     }
 }

@@ -1,5 +1,6 @@
 //! Where requests go: upstreams as Pingora's peers.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,12 +25,10 @@ const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const H2_STREAMS: usize = 100;
 /// What sets the connections of `WebSocket` requests apart from others.
 const WEBSOCKETS: u64 = 1 << 63;
-/// How long a looked-up address is used before the name is looked up again.
-pub(crate) const RESOLVE_EVERY: Duration = Duration::from_secs(30);
 
 /// An upstream, ready for connections.
 pub(super) struct Peers {
-    pub(super) name: String,
+    settings: Upstream,
     template: HttpPeer,
     kind: Kind,
     /// The `Host` to send; `None`: the client's.
@@ -59,7 +58,7 @@ pub struct UpstreamError {
 
 impl Peers {
     /// Prepares an upstream. `demo` is where the built-in demo site listens.
-    pub(super) fn new(index: usize, upstream: &Upstream, demo: SocketAddr) -> Result<Self, UpstreamError> {
+    pub(super) fn new(upstream: &Upstream, demo: SocketAddr) -> Result<Self, UpstreamError> {
         let fail = |cause: String| UpstreamError { name: upstream.name.clone(), cause };
         let unresolved = SocketAddr::from(([0, 0, 0, 0], 0));
         let (mut template, kind, own_host) = match &upstream.address {
@@ -88,7 +87,7 @@ impl Peers {
         };
         set_options(&mut template, upstream).map_err(fail)?;
         // Upstreams do not share connections, even where they share an address.
-        template.group_key = index as u64;
+        template.group_key = fingerprint(upstream) & !WEBSOCKETS;
         let header = |host: &str| {
             HeaderValue::try_from(host).map_err(|_| fail("its Host is not a header value".into()))
         };
@@ -100,7 +99,12 @@ impl Peers {
         };
         let reuse_after_body = upstream.reuse_after_body;
         let next = AtomicUsize::new(0);
-        Ok(Self { name: upstream.name.clone(), template, kind, host, own_host, reuse_after_body, next })
+        Ok(Self { settings: upstream.clone(), template, kind, host, own_host, reuse_after_body, next })
+    }
+
+    /// Whether this is an upstream with these settings.
+    pub(super) fn is(&self, upstream: &Upstream) -> bool {
+        self.settings == *upstream
     }
 
     /// The `Host` to send for a client's. Clients of HTTP/1.0 may send none; the upstream's own
@@ -126,7 +130,7 @@ impl Peers {
             let addresses = addresses.load();
             let turn = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(address) = addresses.get(turn.checked_rem(addresses.len()).unwrap_or(0)) else {
-                let name = &self.name;
+                let name = &self.settings.name;
                 return Error::e_explain(
                     ErrorType::ConnectNoRoute,
                     format!("the name of upstream {name} has no address"),
@@ -146,16 +150,30 @@ impl Peers {
             Ok(Ok(found)) => {
                 let found: Vec<SocketAddr> = found.collect();
                 if !found.is_empty() && **addresses.load() != found {
-                    tracing::info!(upstream = self.name, ?found, "the upstream's name was looked up");
+                    tracing::info!(
+                        upstream = self.settings.name,
+                        ?found,
+                        "the upstream's name was looked up"
+                    );
                     addresses.store(Arc::new(found));
                 }
             }
             Ok(Err(error)) => {
-                tracing::warn!(upstream = self.name, %error, "the upstream's name cannot be looked up");
+                tracing::warn!(upstream = self.settings.name, %error, "the upstream's name cannot be looked up");
             }
-            Err(_) => tracing::warn!(upstream = self.name, "looking up the upstream's name took too long"),
+            Err(_) => {
+                tracing::warn!(upstream = self.settings.name, "looking up the upstream's name took too long");
+            }
         }
     }
+}
+
+/// Tells upstreams apart, also those of configurations before: a connection is only used for the settings
+/// that it was made with.
+fn fingerprint(upstream: &Upstream) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    upstream.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn authority(host: &str, port: u16, tls: bool) -> String {

@@ -38,6 +38,7 @@ mod quotes;
 mod readme;
 mod redelivery;
 mod release;
+mod reload;
 mod replay;
 mod routing;
 mod shutdown;

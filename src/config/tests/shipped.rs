@@ -104,6 +104,7 @@ fn the_defaults_in_the_shipped_file_are_the_defaults() {
         "v1",
         "payment_identifier",
         "v1_networks",
+        "watch",
         "allow_plaintext_secrets",
     ];
     let mut with_defaults = String::new();

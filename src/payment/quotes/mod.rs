@@ -11,6 +11,7 @@ mod heard;
 mod notice;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -111,10 +112,10 @@ impl Quotes {
 }
 
 impl Shared {
-    /// Leaves up what this gateway quotes until it ends.
+    /// Leaves up what this gate quotes until another takes its place.
     pub(super) async fn keep_quotes_up(&self) {
         let mut failing = false;
-        loop {
+        while !self.retired.load(Ordering::Acquire) {
             let done = self.put_quotes_up().await;
             if let Err(error) = &done
                 && !failing

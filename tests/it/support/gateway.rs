@@ -96,9 +96,27 @@ impl Gateway {
     /// Starts it again with another configuration, the same addresses and the same ledger, and waits
     /// until it is ready.
     pub async fn start_again_with(&mut self, config: &str) {
+        self.rewrite(config);
+        self.start_again().await;
+    }
+
+    /// Writes another configuration into its file, with the same addresses.
+    pub fn rewrite(&self, config: &str) {
         let config = with_addresses(config, self.address, self.admin);
         std::fs::write(self.folder.path().join("gateway.toml"), config).unwrap();
-        self.start_again().await;
+    }
+
+    /// Has it read another configuration, and waits until it has taken it over.
+    pub async fn reload(&self, config: &str) {
+        let applied = "tollgate_config_reloads_total{result=\"applied\"}";
+        let before = self.metric(applied).await.unwrap_or_default();
+        self.rewrite(config);
+        self.signal("-HUP");
+        let deadline = Instant::now() + PATIENCE;
+        while self.metric(applied).await.unwrap_or_default() == before {
+            assert!(Instant::now() < deadline, "the configuration is not taken over:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Loses its ledger, which is a file beside its configuration; it must not run.
