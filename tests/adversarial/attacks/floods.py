@@ -292,6 +292,32 @@ def _begun_upload(path: str) -> Callable[[Scene], bytes]:
 
 
 PAYS = (Need.PAYMENT, Need.FACILITATOR)
+RELOADS_APART = 0.02
+"""Seconds between two times that the configuration is read again: far less than it takes."""
+
+
+async def reloads(scene: Scene, progress: Progress) -> None:
+    """The operator's configuration changes all the time, every other time to one that is wrong, while the priced page is
+    asked for."""
+
+    async def change() -> None:
+        right = False
+        while not progress.over:
+            right = not right
+            scene.reload(right)
+            await asyncio.sleep(RELOADS_APART)
+
+    async def once() -> Exchange:
+        exchange = await scene.ask(Way.HTTP11, scene.target.path)
+        if scene.secret.found([exchange]):
+            progress.exchanges.append(exchange)
+        return exchange
+
+    try:
+        await asyncio.gather(change(), repeat(progress, once))
+    finally:
+        # It goes on with the right one.
+        scene.reload(True)
 
 
 async def ordinary(scene: Scene, progress: Progress) -> None:
@@ -324,5 +350,6 @@ FLOODS: dict[str, tuple[Callable[[Scene, Progress], Awaitable[None]], tuple[Need
     "payments by accounts without money": (poor_payers, PAYS),
     "payments whose verification does not end": (slow_verification, PAYS),
     "payments whose settlement does not end": (filled_claims, PAYS),
+    "configurations that change all the time": (reloads, (Need.RELOAD,)),
 }
 """Each with what it needs."""

@@ -63,6 +63,7 @@ class Need(Enum):
     TLS = "no address with TLS was given"
     REPLICAS = "no address of another replica is known (--url, once more)"
     RESTART = "needs a server that the suite can end and start again"
+    RELOAD = "needs a server that reads its configuration again while it runs, and that the suite can tell to"
     OTHER_PAGE = "no other page of the same price is known (--other-url)"
     UPFRONT = "no page is known that is settled before the site is asked"
 

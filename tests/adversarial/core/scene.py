@@ -89,6 +89,8 @@ class Scene:
     """Whether money is on a chain that the server can ask, too."""
     restart: Callable[[bool], Awaitable[None]] | None = None
     """Ends the server, at once or in good order, and starts it again."""
+    reload: Callable[[bool], None] | None = None
+    """Has the server read its configuration again while it runs: the same in other words, or one that is wrong."""
     inside: Inside | None = None
     notes: list[str] = field(default_factory=list)
     _marks: int = 0
@@ -108,6 +110,7 @@ class Scene:
             Need.TLS: target.tls is not None,
             Need.REPLICAS: len(target.replicas) > 1,
             Need.RESTART: self.restart is not None,
+            Need.RELOAD: self.reload is not None,
             Need.OTHER_PAGE: bool(target.other_paths),
             Need.UPFRONT: target.upfront_path is not None,
         }[need]

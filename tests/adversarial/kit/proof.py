@@ -178,7 +178,7 @@ class Proof:
                 continue
             # Every row has random choices of its own, so that --only repeats them.
             scene = await self._scene(f"{self.given.seed} {server} {site.name} {attack.name}", site, aim)
-            scene.inside = inside
+            scene.inside, scene.reload = inside, getattr(inside, "reload", None)
             row = await runner.run(attack, scene, self.bounds, server, site.name)
             self.report.rows.append(row)
             counts = f"{row.tries:>6} tries {row.leaks:>5} leaks {row.seconds:>7.1f} s"

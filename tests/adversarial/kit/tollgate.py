@@ -1,5 +1,6 @@
 """tollgate as a server under test: one process in front of each origin."""
 
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ class Tollgate:
     def __init__(self, binary: Path, configuration: Path, admin: int, target: Target):
         self.binary, self.configuration, self.admin, self.target = binary, configuration, admin, target
         self.process: Process
+        self.text, self.turn = configuration.read_text(), 0
 
     async def run(self) -> None:
         """Starts it, the first time or again."""
@@ -80,6 +82,13 @@ class Tollgate:
         self.process = await Process.start(name, folder, str(self.binary), "-c", str(self.configuration))
         for door in (Door("127.0.0.1", self.admin), *self.target.doors[:2]):
             await self.process.ready(lambda door=door: reachable(door))
+
+    def reload(self, right: bool) -> None:
+        """Writes its configuration anew, with a mistake or without, and has it read."""
+        self.turn += 1
+        more = f"\n# {self.turn}\n" if right else '\n[[routes]]\npath = "/**"\nfree = maybe\n'
+        self.configuration.write_text(self.text + more)
+        self.process.process.send_signal(signal.SIGHUP)
 
     def memory(self) -> int:
         return self.process.memory()
