@@ -1,4 +1,4 @@
-//! The operator's private address: `/healthz`, `/readyz` and `/metrics`.
+//! The operator's private address: `/healthz`, `/readyz`, `/metrics` and `/routes`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ use crate::telemetry::Metrics;
 pub struct Admin {
     /// Decides whether offers can be settled.
     pub gate: Arc<ArcSwap<Gate>>,
+    /// Its routes in words, as JSON.
+    pub routes: Arc<ArcSwap<String>>,
     /// What is held, for metrics.
     pub ledger: Arc<dyn Ledger>,
     /// The time.
@@ -44,13 +46,14 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> std::io::Result<
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/routes", get(routes))
         .with_state(admin);
     axum::serve(listener, router).await
 }
 
 async fn index() -> &'static str {
     "tollgate admin\n\n/healthz  the process runs\n/readyz   listeners answer and priced routes can be paid\n\
-     /metrics  OpenMetrics\n"
+     /metrics  OpenMetrics\n/routes   what costs what, as JSON\n"
 }
 
 /// Ready means: clients can connect, and every priced route can take payments.
@@ -82,6 +85,10 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
         }
         address => address,
     }
+}
+
+async fn routes(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], admin.routes.load().to_string())
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::check::{self, facilitator_names, request_words, upstream_name};
+use super::check;
+use crate::config::words::{facilitator_names, request_words, upstream_name};
 use crate::config::{Config, Env};
 use crate::policy::{
     Choice, Decision, Explanation, Loss, Offer, Route, RouteFacts, RoutePath, SettleWhen, V1Mode,

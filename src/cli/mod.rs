@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod ledger;
 pub mod pay;
+mod plan;
 mod run;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -30,6 +31,7 @@ Examples:
   tollgate run -c /etc/tollgate/gateway.toml        run with another configuration
   tollgate check                                    report every mistake in ./gateway.toml
   tollgate explain GET /articles/one                say which route applies and what it costs
+  tollgate plan new.toml                            say what a new configuration changes
   tollgate pay http://127.0.0.1:8402/articles/one   fetch a page and pay for it
   tollgate ledger list --since 24h                  list payments, and what was earned";
 
@@ -41,6 +43,8 @@ enum Command {
     Check(CheckArguments),
     /// Say which route a request matches, why, and what it would be answered
     Explain(ExplainArguments),
+    /// Say what a new configuration changes: routes, prices, and what becomes free
+    Plan(PlanArguments),
     /// Fetch a URL and pay for it if it asks for payment
     Pay(Box<pay::Arguments>),
     /// Read the books: payments, sums, exports, comparison with the chain
@@ -87,6 +91,28 @@ pub(crate) struct CheckArguments {
     pub(crate) file: PathBuf,
 }
 
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Each line is a route that appears (+), changes (~) or vanishes (-); ! marks what lets more through than before.
+Exit code: 0 nothing changes, 3 something does, 4 more is let through than before; 1 and 2 as `tollgate check`.
+
+Examples:
+  tollgate plan new.toml
+  tollgate plan new.toml --config /etc/tollgate/gateway.toml
+  tollgate plan new.toml --running http://127.0.0.1:9402")]
+pub(crate) struct PlanArguments {
+    /// The new configuration
+    #[arg(value_name = "FILE")]
+    pub(crate) new: PathBuf,
+    /// The configuration it is compared with
+    #[arg(short, long, value_name = "FILE", default_value = "gateway.toml")]
+    pub(crate) config: PathBuf,
+    /// Compare it with what a gateway runs on, by its admin address
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    pub(crate) running: Option<String>,
+}
+
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -120,6 +146,7 @@ pub fn main() -> ExitCode {
             let request = explain::Request { method, url, headers };
             report(|out, err, colour| explain::run(config, &request, out, err, colour))
         }
+        Command::Plan(arguments) => report(|out, err, colour| plan::run(&arguments, out, err, colour)),
         Command::Pay(arguments) => pay::run(&arguments),
         Command::Ledger(arguments) => report(|out, err, colour| ledger::run(&arguments, out, err, colour)),
     }

@@ -19,6 +19,7 @@ mod ledger;
 mod listeners;
 mod offers;
 mod onchain;
+pub mod plan;
 mod price;
 mod report;
 mod resource;
@@ -35,6 +36,7 @@ mod tls;
 mod upstreams;
 mod url;
 mod walk;
+pub mod words;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

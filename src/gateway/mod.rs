@@ -121,9 +121,11 @@ impl Gateway {
         let closing = Arc::new(AtomicBool::new(false));
         let grace = config.limits.shutdown_grace;
         let gates = Arc::new(ArcSwap::from_pointee(gate.clone()));
+        let routes = Arc::new(ArcSwap::from_pointee(reload::told(&config.rows())));
         if let Some(address) = config.admin {
             let admin = Arc::new(Admin {
                 gate: Arc::clone(&gates),
+                routes: Arc::clone(&routes),
                 ledger: Arc::clone(&base.ledger),
                 clock: Arc::clone(&base.clock),
                 metrics: Arc::clone(&base.metrics),
@@ -136,7 +138,7 @@ impl Gateway {
         let certificates = certificates(&config)?;
         let site = paywall.site();
         let server = parts::server(&config, paywall, &certificates)?;
-        let live = Live { base, config, every, gates, site, certificates, demo };
+        let live = Live { base, config, every, gates, routes, site, certificates, demo };
         runtime.spawn(watch::keep_watching(live, source));
         Ok(Self { server, runtime, gate, running, http2, closing, service, grace })
     }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::StartError;
 use super::parts::{self, Base, Made};
 use crate::config::Config;
+use crate::config::plan::{Plan, RouteRow};
 use crate::facilitator::settings::FacilitatorSettings;
 use crate::payment::Gate;
 use crate::proxy::{Certificates, Chains, Site};
@@ -25,6 +26,8 @@ pub(super) struct Live {
     pub(super) config: Config,
     pub(super) every: Vec<Made>,
     pub(super) gates: Arc<ArcSwap<Gate>>,
+    /// Its routes in words, as JSON.
+    pub(super) routes: Arc<ArcSwap<String>>,
     pub(super) site: Arc<ArcSwap<Site>>,
     /// Those of each listener.
     pub(super) certificates: Vec<Arc<Certificates>>,
@@ -48,7 +51,7 @@ impl Live {
     ///
     /// # Errors
     /// [`ReloadError`]; then nothing has changed.
-    pub(super) async fn change_to(&mut self, config: Config) -> Result<(), ReloadError> {
+    pub(super) async fn change_to(&mut self, config: Config) -> Result<Plan, ReloadError> {
         let fixed = needs_restart(&self.config, &config);
         if !fixed.is_empty() {
             return Err(ReloadError::NeedsRestart(fixed));
@@ -74,9 +77,18 @@ impl Live {
         self.gates.store(Arc::new(gate.clone()));
         before.retire();
         self.base.runtime.spawn(gate.keep_up(config.ledger.retention_seconds));
+        let (old, new) = (self.config.rows(), config.rows());
+        self.routes.store(Arc::new(told(&new)));
+        let plan = Plan::new(&old, Some(&self.config), &config);
         (self.every, self.config) = (every, config);
-        Ok(())
+        Ok(plan)
     }
+}
+
+/// Routes in words, as JSON.
+pub(super) fn told(rows: &[RouteRow]) -> String {
+    // Texts always serialise.
+    serde_json::to_string(rows).unwrap_or_default()
 }
 
 async fn wait_until_payable(gate: &Gate) {

@@ -14,6 +14,9 @@ use crate::config::{self, Diagnostic};
 /// has stayed as it is for so long is read.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Changes of routes that the log names, at most.
+const CHANGES_TOLD: usize = 50;
+
 /// What tells that a file is another than before; `None`: there is none.
 type Stamp = Option<(SystemTime, u64, u64)>;
 
@@ -73,9 +76,12 @@ async fn reload(live: &mut Live, source: &ConfigSource) {
     metrics.config_reload(refused.is_ok());
     let file = source.file.display();
     match refused {
-        Ok(()) => {
+        Ok(plan) => {
             metrics.config_loaded(live.base.clock.now().0);
-            tracing::info!(%file, routes = live.config.routes.all().count(), "the configuration was read again");
+            tracing::info!(%file, %plan, "the configuration was read again");
+            for change in plan.changes.iter().take(CHANGES_TOLD) {
+                tracing::info!("changed: {change}");
+            }
         }
         Err(why) => tracing::error!("{file} was not taken over, and nothing has changed:\n{why}"),
     }

@@ -1,5 +1,6 @@
 //! What costs what: compiled once from the configuration, read on every request.
 
+mod example;
 mod explain;
 mod glob;
 mod host;
@@ -19,6 +20,7 @@ mod text;
 mod tree;
 mod unreachable;
 
+pub use example::Example;
 pub use explain::{Explanation, Loss, Lost};
 pub use glob::Glob;
 pub use host::{HostPattern, normalise_host};

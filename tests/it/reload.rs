@@ -137,10 +137,45 @@ async fn what_only_a_start_can_change_is_named_and_nothing_changes() {
         gateway.wait_for_metric(REFUSED, number).await;
         gateway.wait_for_logs("can only change with a restart", usize::try_from(number).unwrap()).await;
         let log = gateway.log();
-        let line = log.lines().filter(|line| line.contains("can only change with a restart")).next_back();
+        let line = log.lines().rfind(|line| line.contains("can only change with a restart"));
         assert!(line.unwrap().contains(named), "{named} is not in {line:?}");
         assert_eq!(asked(&gateway).await, "10000");
     }
+}
+
+/// What `tollgate plan` says, and its exit code.
+fn plan(gateway: &Gateway, new: &str) -> (String, i32) {
+    let file = gateway.file().with_file_name("new.toml");
+    std::fs::write(&file, new).unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.arg("plan").arg(&file).arg("--running").arg(format!("http://{}", gateway.admin));
+    let output = command.output().unwrap();
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8(output.stdout).unwrap(), output.status.code().unwrap())
+}
+
+#[tokio::test]
+async fn a_plan_says_what_the_running_gateway_would_change_and_the_log_what_it_changed() {
+    let origin = Origin::site().await;
+    let start = format!("{UNWATCHED}{}", base(&origin.url(), "sandbox"));
+    let old = format!("{start}{}", priced("$0.01"));
+    let gateway = Gateway::with_config(&old).await;
+    let dearer = format!("{start}{}", priced("$0.02"));
+    let free = format!("{start}[[routes]]\nname = \"paid\"\npath = \"/paid/*\"\nfree = true\n");
+    assert_eq!(plan(&gateway, &old), ("2 routes stay\n".to_owned(), 0));
+    let (words, code) = plan(&gateway, &dearer);
+    let change = "~ /paid/*: 0.01 USDC on base-sepolia by sandbox => 0.02 USDC on base-sepolia by sandbox";
+    assert_eq!((words.as_str(), code), (format!(" {change}\n1 route changes, 1 route stays\n").as_str(), 3));
+    let (words, code) = plan(&gateway, &free);
+    assert_eq!(code, 4, "{words}");
+    assert!(words.starts_with("!~ /paid/*: "), "{words}");
+    let (words, code) = plan(&gateway, &start);
+    assert_eq!(code, 4, "{words}");
+    assert!(words.contains("GET /paid/example falls under everything else: free"), "{words}");
+
+    gateway.reload(&dearer).await;
+    gateway.wait_for_log(change).await;
+    assert_eq!(plan(&gateway, &dearer).1, 0);
 }
 
 #[tokio::test]
