@@ -1,5 +1,6 @@
 //! From the text of a file to a [`Config`].
 
+use toml::Spanned;
 use toml::de::DeTable;
 
 use super::accepts::Builder;
@@ -7,13 +8,15 @@ use super::assets::Assets;
 use super::auth::Secrets;
 use super::chains::Chains;
 use super::facilitators::Facilitators;
-use super::keys::TOP;
+use super::keys::{INCLUDED, TOP};
 use super::report::Report;
 use super::source::Source;
 use super::terms::Terms;
 use super::upstreams::Upstreams;
 use super::walk::{Node, Section};
-use super::{Addresses, Config, Env, Loaded, accounts, ledger, listeners, routes, service, settings, syntax};
+use super::{
+    Addresses, Config, Env, Loaded, accounts, include, ledger, listeners, routes, service, settings, syntax,
+};
 use crate::x402::Network;
 
 /// Networks shown to v1 clients when nothing else is written: those that every one of them knows.
@@ -33,53 +36,82 @@ pub fn parse(text: &str, file_name: &str, env: Env<'_>) -> Loaded {
 /// # Errors
 /// As [`parse`]; and addresses that do not go with the file.
 pub fn parse_at(text: &str, file_name: &str, env: Env<'_>, addresses: &Addresses) -> Loaded {
-    let (tree, syntax_errors) = DeTable::parse_recoverable(text);
-    let source =
-        Source::new(file_name, text, syntax::secrets(text, tree.get_ref(), !syntax_errors.is_empty()));
-    let report = Report::new(&source);
-    syntax::report(&report, &syntax_errors);
-    let config = compile(&report, tree.get_ref(), env, addresses);
-    let failed = report.has_errors();
+    let main = Parsed::new(file_name, text);
+    let report = main.report();
+    let included = include::read(&Section::top(&report, main.tree.get_ref(), &TOP));
+    let included: Vec<Parsed<'_>> = included.iter().map(|file| Parsed::new(&file.name, &file.text)).collect();
+    let reports: Vec<Report<'_>> = included.iter().map(Parsed::report).collect();
+    let more: Vec<Section<'_>> = included
+        .iter()
+        .zip(&reports)
+        .map(|(file, report)| Section::top(report, file.tree.get_ref(), &INCLUDED))
+        .collect();
+    let config = compile(&Section::top(&report, main.tree.get_ref(), &TOP), &more, env, addresses);
+    let failed = report.has_errors() || reports.iter().any(Report::has_errors);
     if config.is_none() && !failed {
         // Whatever is left out was reported; should that ever not be so, this is not a configuration.
         report.missing(None, "the configuration cannot be used".into(), "please report this file".into());
     }
-    let diagnostics = report.finish();
+    let diagnostics =
+        report.finish().into_iter().chain(reports.into_iter().flat_map(Report::finish)).collect();
     match config {
         Some(config) if !failed => Ok((config, diagnostics)),
         _ => Err(diagnostics),
     }
 }
 
+/// A file, parsed as far as that goes.
+struct Parsed<'a> {
+    tree: Spanned<DeTable<'a>>,
+    errors: Vec<toml::de::Error>,
+    source: Source<'a>,
+}
+
+impl<'a> Parsed<'a> {
+    fn new(name: &str, text: &'a str) -> Self {
+        let (tree, errors) = DeTable::parse_recoverable(text);
+        let source = Source::new(name, text, syntax::secrets(text, tree.get_ref(), !errors.is_empty()));
+        Self { tree, errors, source }
+    }
+
+    /// What there is to say of it; of its syntax to begin with.
+    fn report(&'a self) -> Report<'a> {
+        let report = Report::new(&self.source);
+        syntax::report(&report, &self.errors);
+        report
+    }
+}
+
 fn compile<'a>(
-    report: &'a Report<'a>,
-    table: &'a DeTable<'a>,
+    top: &Section<'a>,
+    included: &[Section<'a>],
     env: Env<'a>,
     addresses: &Addresses,
 ) -> Option<Config> {
-    let top = Section::top(report, table, &TOP);
+    let report = top.report();
     top.check_keys();
-    let limits = settings::limits(&top);
+    included.iter().for_each(Section::check_keys);
+    let limits = settings::limits(top);
     let (log, cors, sandbox_balance) =
-        (settings::log(&top), settings::cors(&top), settings::sandbox_balance(&top));
-    let listeners = listeners::listeners(&top, &addresses.listen);
-    let admin = listeners::admin(&top, addresses.admin, &listeners);
-    let public_url = listeners::public_url(&top, &listeners);
+        (settings::log(top), settings::cors(top), settings::sandbox_balance(top));
+    let listeners = listeners::listeners(top, &addresses.listen);
+    let admin = listeners::admin(top, addresses.admin, &listeners);
+    let public_url = listeners::public_url(top, &listeners);
 
     let mut own: Vec<_> = listeners.iter().map(|listener| listener.address).chain(admin).collect();
     let plaintext = top.get("allow_plaintext_secrets").and_then(|node| node.boolean()).unwrap_or(false);
     let watch = top.get("watch").and_then(|node| node.boolean()).unwrap_or(true);
     let secrets = Secrets { env, plaintext };
-    let chains = Chains::read(&top, secrets);
-    let mut facilitators = Facilitators::read(&top, secrets, chains.nodes());
-    let facilitator_service = service::read(&top, &mut facilitators, secrets, &own);
+    let chains = Chains::read(top, secrets);
+    let mut facilitators = Facilitators::read(top, secrets, chains.nodes());
+    let facilitator_service = service::read(top, &mut facilitators, secrets, &own);
     own.extend(facilitator_service.iter().map(|(_, service)| service.listen));
-    let mut upstreams = Upstreams::read(&top, own);
-    let ledger = ledger::ledger(&top, secrets);
-    let (redelivery, pledges) = (ledger::redelivery(&top), ledger::pledges(&top));
-    let assets = Assets::read(&top);
-    let terms = Terms::read(&top, &mut facilitators);
-    let v1_networks = v1_networks(&top);
+    let mut upstreams = Upstreams::read(top, own);
+    let ledger = ledger::ledger(top, secrets);
+    let (redelivery, pledges) = (ledger::redelivery(top), ledger::pledges(top));
+    let assets = Assets::read(top);
+    let terms = Terms::read(top, &mut facilitators);
+    let v1_networks = v1_networks(top);
     let mut builder = Builder {
         facilitators: &mut facilitators,
         assets: &assets,
@@ -89,11 +121,11 @@ fn compile<'a>(
         offers: 0,
         told: Vec::new(),
     };
-    let routes = routes::read(&top, &mut builder, &mut upstreams, &terms);
+    let routes = routes::read(top, included, &mut builder, &mut upstreams, &terms);
     let upstreams = upstreams.finish();
     // A gateway that forwards nothing at all is hardly meant.
     if upstreams.is_empty() && !report.has_errors() {
-        routes::report_no_upstream(&top);
+        routes::report_no_upstream(top);
     }
     let (facilitators, facilitator_groups) = facilitators.finish();
     let chains = chains.finish(routes.as_ref().map(AsRef::as_ref));
@@ -118,7 +150,10 @@ fn compile<'a>(
         log,
         sandbox_balance: sandbox_balance?,
         watch,
-        files: report.files(),
+        files: included
+            .iter()
+            .map(Section::report)
+            .fold(report.files(), |files, report| [files, report.files()].concat()),
     })
 }
 

@@ -107,6 +107,12 @@ const PAYMENT_IDENTIFIER: Key = key(
 );
 const UPSTREAM: Key = key("upstream", TEXT, "the site behind the gateway");
 
+/// The top of a file that is included.
+pub(super) const INCLUDED: Table = Table {
+    header: "an included file",
+    keys: &[table("routes", "a list of [[routes]]", "what costs what", &ROUTE)],
+};
+
 /// The top of the file.
 pub(super) const TOP: Table = Table {
     header: "the top of the file",
@@ -132,6 +138,7 @@ pub(super) const TOP: Table = Table {
         V1,
         PAYMENT_IDENTIFIER,
         key("v1_networks", LIST, "networks shown to clients of the first protocol generation"),
+        key("include", TEXTS, "files with more [[routes]], such as \"routes.d/*.toml\""),
         key("watch", BOOL, "whether this file is read again when it changes"),
         key("allow_plaintext_secrets", BOOL, "whether secrets may stand in this file"),
         table("routes", "a list of [[routes]]", "what costs what", &ROUTE),

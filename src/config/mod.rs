@@ -13,6 +13,7 @@ mod compile;
 mod conditions;
 mod diagnostic;
 mod facilitators;
+mod include;
 mod json;
 mod keys;
 mod ledger;

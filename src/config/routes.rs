@@ -22,9 +22,10 @@ const NAME_MAX: usize = 100;
 /// Keys of which a route has exactly one.
 const DECISIONS: &[&str] = &["price", "accepts", "free", "deny"];
 
-/// Reads all routes; `None` when something was reported.
+/// Reads all routes, those of included files behind the others; `None` when something was reported.
 pub(super) fn read<'a>(
     top: &Section<'a>,
+    included: &[Section<'a>],
     builder: &mut Builder<'_, 'a>,
     upstreams: &mut Upstreams<'a>,
     terms: &Terms<'a>,
@@ -35,7 +36,9 @@ pub(super) fn read<'a>(
     };
     let mut reader =
         Reader { top, builder, upstreams, terms, upstream, names: HashSet::new(), derived: HashMap::new() };
-    let items = top.get("routes").and_then(|node| node.items()).unwrap_or_default();
+    let lists: Vec<Node<'a>> =
+        std::iter::once(top).chain(included).filter_map(|file| file.get("routes")).collect();
+    let items: Vec<Node<'a>> = lists.iter().filter_map(Node::items).flatten().collect();
     let sections: Vec<Option<Section<'a>>> = items.iter().map(|item| item.section(&ROUTE)).collect();
     // Names are given first, so that a name an operator chose is never taken by a derived one.
     let chosen: Vec<Option<String>> =
@@ -47,7 +50,7 @@ pub(super) fn read<'a>(
         }
     }
     let default = reader.default()?;
-    if routes.len() != items.len() || top.get("routes").is_some_and(|node| !node.value().is_array()) {
+    if routes.len() != items.len() || lists.iter().any(|node| !node.value().is_array()) {
         return None;
     }
     let (tables, routes): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
@@ -56,9 +59,9 @@ pub(super) fn read<'a>(
         if let (Some(hidden), Some(hiding)) = (tables.get(found.route), tables.get(found.because_of)) {
             hidden.warning(
                 format!(
-                    "can never match: {} in line {} takes all its requests",
+                    "can never match: {} in {} takes all its requests",
                     hiding.path(),
-                    hiding.line()
+                    hiding.place_from(hidden)
                 ),
                 "delete it, write it before the other, or give it a condition the other lacks",
             );

@@ -118,9 +118,20 @@ impl<'a> Section<'a> {
         self.report.source().resolve(path)
     }
 
-    /// The line the table begins in, from 1.
-    pub(super) fn line(&self) -> usize {
-        self.span.as_ref().map_or(1, |span| self.report.source().line_of(span.start) + 1)
+    /// The report this table is read for.
+    pub(super) fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
+    /// Where it begins, seen from another table: the line, from 1, and the file if that is another.
+    pub(super) fn place_from(&self, other: &Self) -> String {
+        let source = self.report.source();
+        let line = self.span.as_ref().map_or(1, |span| source.line_of(span.start) + 1);
+        if std::ptr::eq(source, other.report.source()) {
+            format!("line {line}")
+        } else {
+            format!("line {line} of {}", source.name())
+        }
     }
 
     fn about(&self, message: impl Display) -> String {
@@ -129,7 +140,8 @@ impl<'a> Section<'a> {
 
     fn unknown(&self, name: &str, span: Range<usize>) {
         let shown = name.escape_debug();
-        let place = if self.path.is_empty() { "at" } else { "in" };
+        let is_included = self.spec.header == super::keys::INCLUDED.header;
+        let place = if self.path.is_empty() && !is_included { "at" } else { "in" };
         let message = format!("unknown key `{shown}` {place} {}", self.spec.header);
         if self.report.is_crowded() {
             self.report.error(span, message, "see the other messages".into());
@@ -138,6 +150,9 @@ impl<'a> Section<'a> {
         let names = || self.spec.keys.iter().map(|key| key.name);
         let elsewhere = super::keys::TABLES.iter().find(|table| table.key(name).is_some());
         let help = match (nearest(name, names()), elsewhere) {
+            (None, Some(_)) if is_included => {
+                format!("`{shown}` belongs into the file that includes this one, which has [[routes]] alone")
+            }
             (Some(meant), _) => format!("did you mean `{meant}`?"),
             (None, Some(table)) if table.header == super::keys::TOP.header => {
                 format!("`{shown}` belongs at the top of the file, before the first [table]")

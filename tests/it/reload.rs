@@ -143,6 +143,30 @@ async fn what_only_a_start_can_change_is_named_and_nothing_changes() {
     }
 }
 
+#[tokio::test]
+async fn a_file_of_routes_that_is_added_or_changed_takes_effect_and_a_wrong_one_does_not() {
+    let origin = Origin::site().await;
+    let config = format!("include = \"routes.d/*.toml\"\n{}", base(&origin.url(), "sandbox"));
+    let gateway = Gateway::with_config(&config).await;
+    let routes = gateway.file().with_file_name("routes.d");
+    std::fs::create_dir(&routes).unwrap();
+    // Nothing tells of a folder that was not there.
+    std::fs::write(routes.join("a.toml"), priced("$0.01")).unwrap();
+    gateway.reload(&config).await;
+    assert_eq!(asked(&gateway).await, "10000");
+    let applied = gateway.metric(APPLIED).await.unwrap();
+    std::fs::write(routes.join("b.toml"), "[[routes]]\npath = \"/other\"\nprice = \"$2\"\n").unwrap();
+    gateway.wait_for_metric(APPLIED, applied + 1).await;
+    assert_eq!(get(gateway.address, "/other", &[]).await.status, 402);
+    std::fs::write(routes.join("c.toml"), "[[routes]]\npath = \"/paid/*\"\nfree = maybe\n").unwrap();
+    gateway.wait_for_metric(REFUSED, 1).await;
+    gateway.wait_for_log("routes.d/c.toml:3").await;
+    assert_eq!(
+        (asked(&gateway).await.as_str(), get(gateway.address, "/other", &[]).await.status),
+        ("10000", 402)
+    );
+}
+
 /// What `tollgate plan` says, and its exit code.
 fn plan(gateway: &Gateway, new: &str) -> (String, i32) {
     let file = gateway.file().with_file_name("new.toml");

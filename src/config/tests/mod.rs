@@ -1,6 +1,7 @@
 //! What a configuration file means, and how mistakes in it are told.
 
 mod chains;
+mod include;
 mod ledger;
 mod mistakes;
 mod money;
