@@ -6,6 +6,8 @@ use super::walk::{Node, Section};
 
 /// Most files that one configuration may include.
 const FILES_MAX: usize = 1_000;
+/// What makes a path a pattern.
+const WILDCARDS: [char; 3] = ['*', '?', '['];
 
 /// A file that is included.
 #[derive(Debug)]
@@ -40,11 +42,15 @@ pub(super) fn read(top: &Section<'_>) -> Vec<Included> {
 /// The files of a path or pattern.
 fn matching(node: &Node<'_>) -> Option<Vec<PathBuf>> {
     let text = node.text()?;
-    if !text.contains(['*', '?', '[']) {
+    if !text.contains(WILDCARDS) {
         return node.file().map(|path| vec![path]);
     }
     let pattern = node.report().source().resolve(text);
-    let Some(found) = pattern.to_str().and_then(|pattern| glob::glob(pattern).ok()) else {
+    // Whole trees are not searched.
+    let is_of_names =
+        !Path::new(text).parent().is_some_and(|folder| folder.to_string_lossy().contains(WILDCARDS));
+    let found = pattern.to_str().filter(|_| is_of_names).and_then(|pattern| glob::glob(pattern).ok());
+    let Some(found) = found else {
         node.error("is not a pattern of file names", "write it like \"routes.d/*.toml\"");
         return None;
     };
@@ -55,7 +61,7 @@ fn matching(node: &Node<'_>) -> Option<Vec<PathBuf>> {
     let mut paths = Vec::new();
     for path in found {
         match path {
-            Ok(path) if path.is_dir() => {}
+            Ok(path) if !path.is_file() => {}
             Ok(path) => {
                 node.report().rests_on(&path);
                 paths.push(path);
@@ -76,6 +82,13 @@ fn matching(node: &Node<'_>) -> Option<Vec<PathBuf>> {
 }
 
 fn included(node: &Node<'_>, path: &Path) -> Option<Included> {
+    if !path.is_file() {
+        node.error(
+            format!("{} is no file", path.display()),
+            "name a file, or a pattern like \"routes.d/*.toml\"",
+        );
+        return None;
+    }
     match super::read(path) {
         Ok(text) => Some(Included { name: path.display().to_string(), text }),
         Err(error) => {

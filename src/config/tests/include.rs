@@ -86,6 +86,16 @@ fn a_route_that_another_file_hides_is_told_of_both() {
 fn a_pattern_that_no_file_matches_is_doubtful_and_no_mistake() {
     let main = format!("include = \"routes.d/*.toml\"\n{BASE}");
     assert!(said(&[("gateway.toml", &main)]).starts_with("warning: include: no file matches\n"));
+    for wrong in ["**/*.toml", "routes.*/a.toml", "[.toml"] {
+        let main = format!("include = \"{wrong}\"\n{BASE}");
+        assert!(
+            said(&[("gateway.toml", &main)]).starts_with("error: include: is not a pattern of file names\n")
+        );
+    }
+    assert!(
+        said(&[("gateway.toml", &format!("include = \"/dev/null\"\n{BASE}"))])
+            .contains("/dev/null is no file")
+    );
     let nested = format!("include = \"a.toml\"\n{BASE}");
     let shown = said(&[("gateway.toml", &nested), ("a.toml", "include = \"b.toml\"\n")]);
     assert!(shown.contains("unknown key `include` in an included file"), "{shown}");
