@@ -123,6 +123,7 @@ impl Gateway {
             redelivery: config.redelivery,
         });
         runtime.block_on(take_up(&gate));
+        runtime.block_on(gate.note_heads());
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         runtime.block_on(observe_all(&gate, &facilitators));
         let demo = runtime.block_on(start_demo(config))?;

@@ -91,7 +91,10 @@
 //!   ledger first, so that others honour it for its validity (`payment/quotes`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //! - **A ledger knows since when it has kept account.** What a payment made before bought is not known,
-//!   so it buys nothing more ([`ledger::Ledger::birth`], `payment/chains.rs`).
+//!   so it buys nothing more; before, that is by the clock and by the chain's own measure
+//!   ([`ledger::Ledger::birth`], `payment/chains.rs`).
+//! - **Work without pay ends.** A payer whose settlements failed is settled before the origin is asked
+//!   (`payment/failures.rs`).
 //!
 //! # Where state lives
 //!

@@ -383,6 +383,10 @@ impl Chain for Edge {
         })
     }
 
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        Ok(self.world.now())
+    }
+
     async fn received(
         &self,
         _asset: alloy_primitives::Address,
