@@ -120,6 +120,7 @@ impl Gateway {
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
             pledges: config.pledges.clone(),
+            failures: config.failures,
             redelivery: config.redelivery,
         });
         runtime.block_on(take_up(&gate));

@@ -104,6 +104,7 @@
 //! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
 //! | what was quoted, for its validity | notices of the `dyn Ledger`, by `payment/quotes` | read again when a payment fits nothing else |
 //! | payments | `dyn Ledger` | kept; what a dead gateway held is taken over, unresolved ones are driven on |
+//! | payers whose settlements failed | `payment/failures.rs` | forgotten |
 //! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
 //! | one request | `proxy::context` | – |
 

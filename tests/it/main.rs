@@ -40,6 +40,7 @@ mod redelivery;
 mod release;
 mod replay;
 mod routing;
+mod settled_first;
 mod shutdown;
 mod solana;
 mod streams;
