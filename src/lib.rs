@@ -91,7 +91,10 @@
 //!   ledger first, so that others honour it for its validity (`payment/quotes`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
 //! - **A ledger knows since when it has kept account.** What a payment made before bought is not known,
-//!   so it buys nothing more ([`ledger::Ledger::birth`], `payment/chains.rs`).
+//!   so it buys nothing more; before, that is by the clock and by the chain's own measure
+//!   ([`ledger::Ledger::birth`], `payment/chains.rs`).
+//! - **Work without pay ends.** A payer whose settlements failed is settled before the origin is asked
+//!   (`payment/failures.rs`).
 //!
 //! # Where state lives
 //!
@@ -101,6 +104,7 @@
 //! | what can be settled at present, prepared challenges | [`payment::OfferBook`] | rebuilt from `/supported` |
 //! | what was quoted, for its validity | notices of the `dyn Ledger`, by `payment/quotes` | read again when a payment fits nothing else |
 //! | payments | `dyn Ledger` | kept; what a dead gateway held is taken over, unresolved ones are driven on |
+//! | payers whose settlements failed | `payment/failures.rs` | forgotten |
 //! | connections, caches, circuit breakers | [`facilitator`] | rebuilt |
 //! | one request | `proxy::context` | – |
 

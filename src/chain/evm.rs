@@ -274,6 +274,11 @@ impl Chain for EvmChain {
         })
     }
 
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        self.checked.get_or_try_init(|| self.check_chain()).await?;
+        Ok(UnixSeconds(self.node.latest().await?.timestamp))
+    }
+
     async fn received(
         &self,
         asset: Address,

@@ -104,6 +104,12 @@ pub trait Chain: Send + Sync {
     /// See [`ChainError`].
     async fn look(&self, payment: &OnChain, since: UnixSeconds, hint: &str) -> Result<Finding, ChainError>;
 
+    /// The time of the latest block, however deep it is, by the chain's clock.
+    ///
+    /// # Errors
+    /// See [`ChainError`].
+    async fn head(&self) -> Result<UnixSeconds, ChainError>;
+
     /// What an address received of an asset in blocks from one time to another, both included, in the
     /// order of the chain.
     ///

@@ -184,6 +184,10 @@ fn reasons(
             line(out, "", &text)?;
         }
     }
+    for (script, choice) in &explanation.scripts {
+        let text = format!("servers may run the script {script} for it: {}", route_words(config, *choice));
+        line(out, "", &text)?;
+    }
     for lost in &explanation.others {
         let why = match &lost.why {
             Loss::LessSpecific(winner) => less_specific(config, *winner, lost.route),
@@ -308,6 +312,10 @@ settle = "before-request"
 v1 = false
 
 [[routes]]
+path = "/*.php"
+price = "$0.02"
+
+[[routes]]
 host = "api.example.com"
 path = "/**"
 deny = true
@@ -396,6 +404,21 @@ paid     forwarded to upstream \"http://127.0.0.1:8080\", settled when the site 
                 "{url}\n{text}"
             );
         }
+    }
+
+    #[test]
+    fn a_script_that_stands_in_the_way_is_named_with_its_route() {
+        let (_, text) = explained("GET", "/a.php/x", &[]);
+        assert!(
+            text.ends_with(
+                "\
+path     /a.php/x
+         servers may run the script /a.php for it: routes[3]: /*.php
+answer   400 Bad Request: the request target can be read in more than one way
+"
+            ),
+            "{text}"
+        );
     }
 
     #[test]

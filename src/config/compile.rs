@@ -109,6 +109,7 @@ fn compile<'a>(
     let mut upstreams = Upstreams::read(top, own);
     let ledger = ledger::ledger(top, secrets);
     let (redelivery, pledges) = (ledger::redelivery(top), ledger::pledges(top));
+    let failures = ledger::failures(top);
     let assets = Assets::read(top);
     let terms = Terms::read(top, &mut facilitators);
     let v1_networks = v1_networks(top);
@@ -144,6 +145,7 @@ fn compile<'a>(
         ledger: ledger?,
         redelivery,
         pledges,
+        failures,
         verify_in_flight: limits.verify_in_flight,
         origin_time_seconds: limits.origin_time_seconds,
         cors,

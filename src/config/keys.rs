@@ -290,6 +290,12 @@ pub(super) const LIMITS: Table = Table {
         key("min_body_rate", NUMBER, "bytes per second below which a body is given up; 0: no limit"),
         key("payer_in_flight", NUMBER, "payments of one payer under way at a time; 0: no limit"),
         key("payer_in_flight_sum", TEXT, "their sum in one asset, such as \"$100\""),
+        key(
+            "payer_failures",
+            NUMBER,
+            "failed settlements of one payer, after which it is settled first; 0: any number",
+        ),
+        key("payer_failures_seconds", NUMBER, "seconds a failed settlement counts"),
         key("verify_in_flight", NUMBER, "verifications under way at a time"),
         key("shutdown_grace_seconds", NUMBER, "seconds requests get to finish at shutdown"),
         key("origin_time_seconds", NUMBER, "seconds a payment must stay valid when it arrives"),

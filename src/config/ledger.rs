@@ -8,7 +8,7 @@ use super::keys::{LEDGER, LIMITS, REDELIVERY};
 use super::walk::{Node, Section};
 use crate::ledger::Redelivery;
 use crate::ledger::settings::{
-    LedgerSettings, LedgerUrl, LedgerUrlError, Pledges, TAKEOVER_AFTER, TAKEOVER_AFTER_MAX,
+    FailureLimit, LedgerSettings, LedgerUrl, LedgerUrlError, Pledges, TAKEOVER_AFTER, TAKEOVER_AFTER_MAX,
     TAKEOVER_AFTER_MIN,
 };
 use crate::x402::Money;
@@ -106,6 +106,19 @@ pub(super) fn pledges(top: &Section<'_>) -> Pledges {
     }
     pledges.sum = table.get("payer_in_flight_sum").and_then(|node| sum(&node));
     pledges
+}
+
+/// Reads how many settlements of one payer may fail.
+pub(super) fn failures(top: &Section<'_>) -> FailureLimit {
+    let mut limit = FailureLimit::default();
+    let Some(table) = top.get("limits").and_then(|node| node.section(&LIMITS)) else { return limit };
+    if let Some(count) = small(&table, "payer_failures", 100) {
+        limit.count = count;
+    }
+    if let Some(seconds) = table.get("payer_failures_seconds").and_then(|node| node.number(1..=DAY_SECONDS)) {
+        limit.window_seconds = seconds;
+    }
+    limit
 }
 
 fn sum(node: &Node<'_>) -> Option<Money> {

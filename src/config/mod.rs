@@ -46,7 +46,7 @@ use std::sync::Arc;
 use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::{FacilitatorSettings, ServiceSettings};
 use crate::ledger::Redelivery;
-use crate::ledger::settings::{LedgerSettings, Pledges};
+use crate::ledger::settings::{FailureLimit, LedgerSettings, Pledges};
 use crate::policy::{FacilitatorId, RouteTable};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::{Asset, Money};
@@ -87,6 +87,8 @@ pub struct Config {
     pub redelivery: Redelivery,
     /// What one payer may have pledged at a time.
     pub pledges: Pledges,
+    /// How many settlements of one payer may fail before the next ones come first.
+    pub failures: FailureLimit,
     /// Most verifications under way at a time; beyond it priced routes answer 503.
     pub verify_in_flight: usize,
     /// Seconds a payment must stay valid when it arrives: the origin's time and the settlement's.

@@ -112,6 +112,7 @@ impl Gateway {
         let every = base.facilitators(&config, &[])?;
         let (gate, lists) = base.gate(&config, &every, None)?;
         runtime.block_on(parts::take_up(&gate));
+        runtime.block_on(gate.note_heads());
         runtime.spawn(gate.clone().keep_up(config.ledger.retention_seconds));
         runtime.block_on(parts::observe_all(&gate, &lists));
         let demo = runtime.block_on(parts::start_demo(&config))?;

@@ -107,6 +107,7 @@ impl Base {
             verify_in_flight: config.verify_in_flight,
             origin_time_seconds: config.origin_time_seconds,
             pledges: config.pledges.clone(),
+            failures: config.failures,
             redelivery: config.redelivery,
         };
         let gate = match before {

@@ -68,6 +68,7 @@ impl Live {
         let site = self.base.site(&config, &gate, demo, Some(&self.site.load())).map_err(StartError::from)?;
         // Others are told before clients are. A ledger that is away is told with its next sign of life.
         let _ = gate.put_quotes_up().await;
+        gate.note_heads().await;
         parts::observe_all(&gate, &lists).await;
         wait_until_payable(&gate).await;
         for (certificates, chains) in self.certificates.iter().zip(chains) {

@@ -107,6 +107,22 @@ impl fmt::Display for LedgerUrl {
     }
 }
 
+/// How many settlements of one payer may fail before the next ones come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailureLimit {
+    /// Failures after which a payer is settled first; 0: no number of them.
+    pub count: u32,
+    /// How long a failure counts, in seconds.
+    pub window_seconds: u64,
+}
+
+impl Default for FailureLimit {
+    /// Two in ten minutes.
+    fn default() -> Self {
+        Self { count: 2, window_seconds: 600 }
+    }
+}
+
 /// What one payer may have pledged at a time, as configured: the same sum in every asset.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Pledges {

@@ -1,10 +1,10 @@
 //! The chains the gateway can ask itself what became of a payment.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::gate::Shared;
+use super::gate::{Gate, Shared};
 use crate::chain::{Chain, ChainError, Finding};
 use crate::clock::UnixSeconds;
 use crate::scheme::{self, EXTRA_VALIDITY_SECONDS};
@@ -14,9 +14,12 @@ use crate::x402::{Network, SettleResponse};
 /// How long a client waits for what a chain tells.
 const WAIT_FOR_CHAIN: Duration = Duration::from_secs(10);
 
-/// How far the chain's clock may be ahead of the ledger's, in seconds: so long after a ledger was
-/// created, a payment may look as if it had been made since then, and was made before.
+/// How far the chain's clock may be ahead of the ledger's, in seconds, where nobody looked: so long after
+/// a ledger was created, a payment may look as if it had been made since then, and was made before.
 const CLOCK_SLACK_SECONDS: u64 = 60;
+
+/// How long a gateway's start waits for the chains to tell where they stand.
+const WAIT_FOR_HEADS: Duration = Duration::from_secs(3);
 
 /// Beside the validity of an offer: how long ago somebody else may have submitted a payment.
 const SUBMITTED_WITHIN_SECONDS: u64 = 60;
@@ -29,6 +32,16 @@ pub struct Chains(HashMap<Network, Entry>);
 struct Entry {
     chain: Arc<dyn Chain>,
     accept_used: bool,
+    /// Where the chain stood when the ledger had just been created.
+    head: Arc<OnceLock<Head>>,
+}
+
+/// The time of a chain's latest block, soon after a ledger was created.
+#[derive(Debug, Clone, Copy)]
+struct Head {
+    /// When that ledger was created: another one may be found in its place.
+    birth: UnixSeconds,
+    time: UnixSeconds,
 }
 
 impl Chains {
@@ -37,7 +50,7 @@ impl Chains {
     #[must_use]
     pub fn new(chains: Vec<(Arc<dyn Chain>, bool)>) -> Self {
         let entry = |(chain, accept_used): (Arc<dyn Chain>, bool)| {
-            (chain.network().clone(), Entry { chain, accept_used })
+            (chain.network().clone(), Entry { chain, accept_used, head: Arc::default() })
         };
         Self(chains.into_iter().map(entry).collect())
     }
@@ -45,6 +58,30 @@ impl Chains {
     /// Whether a payment on a network that somebody else submitted counts.
     pub(super) fn accept_used(&self, network: &Network) -> bool {
         self.0.get(network).is_some_and(|entry| entry.accept_used)
+    }
+
+    /// Asks every chain where it stands after the birth of a ledger, and keeps it.
+    async fn note_heads(&self, birth: UnixSeconds) {
+        let asking = self.0.values().map(|entry| async move {
+            match entry.chain.head().await {
+                Ok(time) => drop(entry.head.set(Head { birth, time })),
+                Err(error) => {
+                    tracing::warn!(network = %entry.chain.network(), %error, "a chain does not tell where it stands");
+                }
+            }
+        });
+        let _ = tokio::time::timeout(WAIT_FOR_HEADS, futures_util::future::join_all(asking)).await;
+    }
+
+    /// From when on money that moved on a network cannot have bought anything before the ledger was
+    /// created. What bought something then was in a block by then. So its time is not behind that of the
+    /// chain's latest block afterwards; and unless the ledger's clock was behind, not behind the ledger's
+    /// birth, should the node have been behind itself.
+    fn after_birth(&self, network: &Network, birth: UnixSeconds) -> UnixSeconds {
+        match self.0.get(network).and_then(|entry| entry.head.get()) {
+            Some(head) if head.birth == birth => birth.max(head.time).plus(1),
+            Some(_) | None => birth.plus(CLOCK_SLACK_SECONDS),
+        }
     }
 
     async fn look(
@@ -73,6 +110,18 @@ pub(super) enum ByOthers {
 
 /// What the books say of a payment whose money may have moved before they were begun.
 pub(super) const BEFORE_LEDGER: &str = "its money may have moved before this ledger was created";
+
+impl Gate {
+    /// Takes note of where the chains stand, if the ledger has only just been created: what moved money
+    /// later was not for the ledger before. To be awaited before the first payment is taken; without it,
+    /// or where a chain does not tell, payments that others submit within a minute do not count.
+    pub async fn note_heads(&self) {
+        let Ok(birth) = self.0.ledger.birth().await else { return };
+        if self.0.clock.now() <= birth.plus(CLOCK_SLACK_SECONDS) {
+            self.0.chains.note_heads(birth).await;
+        }
+    }
+}
 
 impl Shared {
     /// What became of a payment whose settlement was asked for. `None`: nobody can be asked. What moved
@@ -136,7 +185,7 @@ impl Shared {
             }
         };
         match self.ledger.birth().await {
-            Ok(birth) if time >= birth.plus(CLOCK_SLACK_SECONDS) => {
+            Ok(birth) if time >= self.chains.after_birth(&request.network, birth) => {
                 ByOthers::Paid(Box::new(settled(request, transaction, payer)))
             }
             Ok(birth) => {

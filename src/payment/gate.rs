@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::chains::{ByOthers, Chains, submitted_since};
 use super::challenge::Resource;
 use super::claim::Purchase;
+use super::failures::Failures;
 use super::fit::{Fit, Misfit, fit, invalid};
 use super::offers::{LiveOffer, OfferBook};
 use super::permit::Permit;
@@ -18,7 +19,7 @@ use super::refusal::Refusal;
 use super::settle::{self, Receipt};
 use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::{Facilitator, FacilitatorList, Verified};
-use crate::ledger::settings::Pledges;
+use crate::ledger::settings::{FailureLimit, Pledges};
 use crate::ledger::{Ledger, LedgerError, Redelivery};
 use crate::policy::{Decision, FacilitatorId, Route, RouteFacts, RouteTable, SettleWhen};
 use crate::scheme::{Moment, PaymentId};
@@ -46,6 +47,8 @@ pub struct GateParts {
     pub origin_time_seconds: u64,
     /// What one payer may pledge.
     pub pledges: Pledges,
+    /// How many settlements of one payer may fail before the next ones come first.
+    pub failures: FailureLimit,
     /// When a delivery that broke off may be fetched again.
     pub redelivery: Redelivery,
 }
@@ -65,6 +68,8 @@ pub(super) struct Shared {
     pub(super) verifications: Semaphore,
     origin_time_seconds: u64,
     pub(super) pledges: Pledges,
+    /// Whose settlements failed.
+    pub(super) failures: Failures,
     pub(super) redelivery: Redelivery,
     /// Since when the ledger has kept account, once that was asked.
     pub(super) birth: OnceCell<UnixSeconds>,
@@ -120,14 +125,17 @@ impl Gate {
     /// Puts a gate together.
     #[must_use]
     pub fn new(parts: GateParts) -> Self {
-        Self::build(parts, Arc::default())
+        let failures = Failures::new(parts.failures);
+        Self::build(parts, failures, Arc::default())
     }
 
-    /// Puts a gate together that takes this one's place: what is under way here is counted there, too.
+    /// Puts a gate together that takes this one's place: what is under way here is counted there, too, and
+    /// whose settlements failed is known there.
     /// This one is to be [retired](Self::retire) when the other decides.
     #[must_use]
     pub fn successor(&self, parts: GateParts) -> Self {
-        Self::build(parts, Arc::clone(&self.0.under_way))
+        let failures = self.0.failures.under(parts.failures);
+        Self::build(parts, failures, Arc::clone(&self.0.under_way))
     }
 
     /// Ends what goes on behind requests; requests that it has admitted are served to their end.
@@ -141,7 +149,7 @@ impl Gate {
         self.0.retired.load(Ordering::Acquire)
     }
 
-    fn build(parts: GateParts, under_way: Arc<AtomicUsize>) -> Self {
+    fn build(parts: GateParts, failures: Failures, under_way: Arc<AtomicUsize>) -> Self {
         Self(Arc::new(Shared {
             offers: parts.offers,
             facilitators: parts.facilitators,
@@ -153,6 +161,7 @@ impl Gate {
             verifications: Semaphore::new(parts.verify_in_flight),
             origin_time_seconds: parts.origin_time_seconds,
             pledges: parts.pledges,
+            failures,
             redelivery: parts.redelivery,
             birth: OnceCell::new(),
             under_way,
@@ -287,7 +296,11 @@ impl Gate {
             // Settling decides by itself, and comes next.
             SettleWhen::BeforeRequest => Ok(Admission::Paid(permit, settle)),
             SettleWhen::BeforeResponse => match self.verify(&permit).await {
-                Ok((by, payer)) => Ok(Admission::Paid(permit.verified(by, payer), settle)),
+                Ok((by, payer)) => {
+                    let permit = permit.verified(by, payer);
+                    let settle = self.when_settled(&permit);
+                    Ok(Admission::Paid(permit, settle))
+                }
                 // Only the payer is owed anything, so it must have been the payer who came.
                 Err(Refusal::Invalid { reason, .. })
                     if permit.proven && settle::speaks_of_use(reason.as_str()) =>
@@ -300,6 +313,18 @@ impl Gate {
                 }
             },
         }
+    }
+
+    /// When a payment is settled that was found good: once the site has worked, unless its payer has had
+    /// the site work for nothing before.
+    fn when_settled(&self, permit: &Permit) -> SettleWhen {
+        let (network, now) = (&permit.request.network, self.0.clock.now());
+        let failed = |payer: &str| self.0.failures.are_too_many(network, payer, now);
+        if permit.payer().is_some_and(failed) {
+            tracing::debug!(payment = %permit.id(), payer = permit.payer(), "settled first: others of its payer failed");
+            return SettleWhen::BeforeRequest;
+        }
+        SettleWhen::BeforeResponse
     }
 
     /// The authorization is spent. Whoever submitted it, if the money reached the payee its payer is

@@ -8,6 +8,7 @@ mod chains;
 mod challenge;
 mod claim;
 mod closing;
+mod failures;
 mod fit;
 mod gate;
 mod identifier;
@@ -24,7 +25,7 @@ mod simulation;
 mod tests;
 mod upkeep;
 
-pub use crate::ledger::settings::Pledges;
+pub use crate::ledger::settings::{FailureLimit, Pledges};
 pub use chains::Chains;
 pub use challenge::{Challenge, Resource};
 pub use gate::{Admission, Gate, GateParts, Owed, PaymentHeader};

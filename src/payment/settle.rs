@@ -215,7 +215,7 @@ impl Job {
                 ByOthers::Paid(paid) => return self.deliver(shared, *paid).await,
                 // Nor was it this settlement, says the facilitator.
                 ByOthers::Spent(why) if says_used(response.error_reason.as_deref()) => {
-                    shared.close(self.token, Closing::Declined { reason: why.to_owned() }).await;
+                    self.decline(shared, why).await;
                     return Err(Refusal::SettlementFailed(Box::new(response)));
                 }
                 ByOthers::Spent(_) | ByOthers::Unknown => {}
@@ -223,14 +223,29 @@ impl Job {
         }
         let reason = response.error_reason.clone().unwrap_or_default();
         if undecided {
+            self.note_failure(shared);
             tracing::warn!(
                 payment = %self.token.id, reason, transaction = %response.transaction,
                 "a no that does not tell whether the money moved; kept as unresolved"
             );
             return self.keep(shared, &reason, &response.transaction).await;
         }
-        shared.close(self.token, Closing::Declined { reason }).await;
+        self.decline(shared, &reason).await;
         Err(Refusal::SettlementFailed(Box::new(response)))
+    }
+
+    async fn decline(&self, shared: &Arc<Shared>, reason: &str) {
+        self.note_failure(shared);
+        shared.close(self.token, Closing::Declined { reason: reason.to_owned() }).await;
+    }
+
+    /// Its payer has perhaps had the site work for nothing.
+    fn note_failure(&self, shared: &Shared) {
+        // Anybody can name a payer whose signature nobody has checked.
+        let known = self.proven || self.verified_by.is_some();
+        if let Some(payer) = self.payer.as_ref().filter(|_| known) {
+            shared.failures.note(&self.request.network, payer, self.token, shared.clock.now());
+        }
     }
 
     /// The money moved: recorded first, because only what is recorded can be delivered just once.

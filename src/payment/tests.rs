@@ -203,6 +203,7 @@ fn gate_of(
         verify_in_flight: 1_000,
         origin_time_seconds: MOMENT.margin_seconds,
         pledges: Pledges { count: 150, sum: None },
+        failures: super::FailureLimit::default(),
         redelivery: Redelivery { window_seconds: 300, tries: 2 },
     })
 }

@@ -12,7 +12,7 @@ use super::gate::{Gate, Shared};
 use super::settle::{ask, failed_on_chain, is_same};
 use crate::chain::{ChainError, Finding};
 use crate::facilitator::SettleOutcome;
-use crate::ledger::{LedgerError, TakenOver, Unresolved};
+use crate::ledger::{ClaimToken, LedgerError, TakenOver, Unresolved};
 use crate::x402::SettleResponse;
 use crate::x402::types::FacilitatorRequest;
 
@@ -142,6 +142,7 @@ pub(super) async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
         }
         Found::Declined(reason) => {
             tracing::info!(payment = %token.id, reason, "an unresolved payment was not settled");
+            note_failure(shared, token).await;
             Closing::Declined { reason }
         }
         Found::Nothing(reason) => {
@@ -154,6 +155,15 @@ pub(super) async fn drive(shared: &Arc<Shared>, payment: Unresolved) {
         }
     };
     shared.close(token, closing).await;
+}
+
+/// The books name a payer only where it is known for sure who pays.
+async fn note_failure(shared: &Shared, token: ClaimToken) {
+    if let Ok(Some(record)) = shared.ledger.get(token.id).await
+        && let Some(payer) = &record.particulars.payer
+    {
+        shared.failures.note(&record.particulars.network, payer, token, shared.clock.now());
+    }
 }
 
 /// Seconds until the next drive: 2, 4, 8, … 600.

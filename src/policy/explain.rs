@@ -17,6 +17,9 @@ pub struct Explanation {
     /// Every way an origin may read the path, decoded, and the route it falls under; the strict
     /// reading first.
     pub readings: Vec<(String, Choice)>,
+    /// Scripts that origins may run for the path, and the routes they fall under, where the request
+    /// is refused for them.
+    pub scripts: Vec<(String, Choice)>,
     /// The routes that match host and path and were not chosen for any reading, in the order written.
     pub others: Vec<Lost>,
 }
@@ -84,7 +87,15 @@ impl RouteTable {
             let why = choices.iter().find_map(|(choice, reading)| lost(route, facts, *reading, *choice))?;
             Some(Lost { route: number, why })
         });
+        let mut scripts: Vec<(String, Choice)> = Vec::new();
+        for (choice, script) in self.scripts_in_doubt(facts) {
+            let found = (text::for_people(script.path.text), choice);
+            if !scripts.contains(&found) {
+                scripts.push(found);
+            }
+        }
         Explanation {
+            scripts,
             outcome: self.choose(facts),
             others: others.collect(),
             readings: choices

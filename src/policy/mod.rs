@@ -13,6 +13,7 @@ mod path;
 mod pattern;
 mod readings;
 mod route;
+mod scripts;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! The canonical path: parsed once, matched and forwarded in the same form.
 
 use super::readings::{Reading, Readings};
+use super::scripts;
 use super::text;
 
 /// Longest path, in bytes, as sent and in canonical form.
@@ -12,8 +13,8 @@ pub const PATH_BYTES_MAX: usize = 8192;
 /// and non-ASCII text escaped, dot segments resolved (RFC 3986 §5.2.4 and §6.2.2). Everything else
 /// (`//`, `%2F`, `;x`, a trailing `/`) stays, because the origin may need it.
 ///
-/// A plain path (lower-case ASCII without `%`, `;`, `//` and dots at the ends of segments) costs one
-/// allocation.
+/// A plain path (lower-case ASCII without `%`, `;`, `//`, dots at the ends of segments and scripts in the
+/// middle) costs one allocation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoutePath {
     canonical: String,
@@ -75,7 +76,7 @@ impl RoutePath {
         if !path.starts_with('/') {
             return Err(PathError::NotAbsolute);
         }
-        if is_plain(path.as_bytes()) {
+        if is_plain(path) {
             return Ok(Self { canonical: path.to_owned(), readings: Readings::default() });
         }
         let escaped = normalise_escapes(path)?;
@@ -98,22 +99,37 @@ impl RoutePath {
         self.views().map(|reading| text::for_people(reading.text))
     }
 
+    /// Whether any reading leads through what looks like a script, with something behind it.
+    pub(super) fn has_scripts(&self) -> bool {
+        self.readings.has_scripts()
+    }
+
     /// The strict reading, then the others.
     pub(super) fn views(&self) -> impl Iterator<Item = Reading<'_>> {
         self.readings.views(&self.canonical)
     }
 }
 
-/// Whether a path is in canonical form, folded, and has one reading only, judged in one pass. May say
-/// no to paths for which all that is true.
-fn is_plain(path: &[u8]) -> bool {
+/// Whether a path is in canonical form, folded, has one reading only, and leads through no script, judged
+/// in one pass. May say no to paths for which all that is true.
+fn is_plain(path: &str) -> bool {
     let mut previous = b' ';
-    for &byte in path {
+    // Where the segment begins, and whether it has a dot.
+    let (mut start, mut dotted) = (0, false);
+    for (at, byte) in path.bytes().enumerate() {
         let plain = match byte {
             // An empty segment, or one that ends in a dot.
-            b'/' => !matches!(previous, b'/' | b'.'),
+            b'/' if matches!(previous, b'/' | b'.') => false,
+            b'/' => {
+                let script = dotted && scripts::is_script(&path[start..at]);
+                (start, dotted) = (at, false);
+                !script
+            }
             // A segment that begins with a dot may be a dot segment.
-            b'.' => previous != b'/',
+            b'.' => {
+                dotted = true;
+                previous != b'/'
+            }
             // The stream syntax of Windows file names.
             b'$' => previous != b':',
             b'a'..=b'z' | b'0'..=b'9' => true,
@@ -271,15 +287,17 @@ mod tests {
 
     #[test]
     fn plain_paths_take_the_short_way_and_get_the_same_answer() {
-        for path in ["/", "/a", "/a/b/", "/a.b/c~d", "/a:b@c,d+e=f&g", "/v1/models/x:predict"] {
-            assert!(is_plain(path.as_bytes()), "{path}");
+        for path in ["/", "/a", "/a/b/", "/a.b/c~d", "/v1.2/a.php", "/a:b@c,d+e=f&g", "/v1/models/x:predict"]
+        {
+            assert!(is_plain(path), "{path}");
             assert_eq!(normalise_escapes(path).as_deref(), Ok(path));
             assert_eq!(Readings::of(path), Ok(Readings::default()), "{path}");
         }
-        for path in
-            ["//", "/a//b", "/a/.", "/a./b", "/a.", "/..", "/A", "/a;b", "/a%41", "/a b", "/a:$b", "/é"]
-        {
-            assert!(!is_plain(path.as_bytes()), "{path}");
+        for path in [
+            "//", "/a//b", "/a/.", "/a./b", "/a.", "/..", "/A", "/a;b", "/a%41", "/a b", "/a:$b", "/é",
+            "/a.do/x",
+        ] {
+            assert!(!is_plain(path), "{path}");
         }
     }
 
@@ -289,7 +307,7 @@ mod tests {
         for number in 0..alphabet.len().pow(5) {
             let letters = (0..5).map(|place| alphabet[number / alphabet.len().pow(place) % alphabet.len()]);
             let path: String = std::iter::once('/').chain(letters.map(char::from)).collect();
-            if is_plain(path.as_bytes()) {
+            if is_plain(&path) {
                 assert_eq!(normalise_escapes(&path).as_deref(), Ok(path.as_str()));
                 assert!(!has_dot_segment(&path), "{path}");
                 assert_eq!(Readings::of(&path), Ok(Readings::default()), "{path}");

@@ -4,10 +4,12 @@
 //! each segment, drop what Windows drops from the end of a file name, take the first segment after a
 //! leading `//` for a host, bring text into a normal form, or take a decoded `?` or `#` for the end of
 //! the path (Apache's rewriting did, CVE-2024-38474). Each habit alone and all of them together give a reading, and the route
-//! table asks about every one. Most paths have one reading only.
+//! table asks about every one. Most paths have one reading only. Which script an origin runs for a reading
+//! is another matter: see [`scripts`].
 
 use super::letters;
 use super::path::PathError;
+use super::scripts::{self, SCRIPTS_MAX};
 use super::text::{self, INNER_SLASH};
 
 /// Deepest escaping that is still looked into.
@@ -30,6 +32,8 @@ pub(super) struct Reading<'a> {
 pub(super) struct Readings {
     strict: Texts,
     others: Vec<Texts>,
+    /// Whether any of them leads through what looks like a script.
+    scripts: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,10 +48,8 @@ impl Readings {
     /// Finds the readings of a canonical path.
     pub(super) fn of(canonical: &str) -> Result<Self, PathError> {
         if !has_several(canonical) {
-            return Ok(Self {
-                strict: Texts { text: None, folded: text::fold(canonical) },
-                others: Vec::new(),
-            });
+            let strict = Texts { text: None, folded: text::fold(canonical) };
+            return Self { strict, ..Self::default() }.with_scripts(canonical);
         }
         let mut explorer = Explorer::default();
         let any = Origin { level: 0, splits: true, strips: true };
@@ -56,7 +58,13 @@ impl Readings {
             .found
             .into_iter()
             .map(|text| Texts { folded: text::fold(&text), text: (text != canonical).then_some(text) });
-        Ok(Self { strict: texts.next().unwrap_or_default(), others: texts.collect() })
+        let strict = texts.next().unwrap_or_default();
+        Self { strict, others: texts.collect(), scripts: false }.with_scripts(canonical)
+    }
+
+    /// Whether any reading leads through what looks like a script.
+    pub(super) fn has_scripts(&self) -> bool {
+        self.scripts
     }
 
     /// The strict reading, then the others.
@@ -65,6 +73,15 @@ impl Readings {
             let text = texts.text.as_deref().unwrap_or(canonical);
             Reading { text, folded: texts.folded.as_deref().unwrap_or(text) }
         })
+    }
+
+    fn with_scripts(mut self, canonical: &str) -> Result<Self, PathError> {
+        let count = |reading| scripts::within(reading).take(SCRIPTS_MAX + 1).count();
+        match self.views(canonical).map(count).max() {
+            Some(count) if count > SCRIPTS_MAX => return Err(PathError::TooManyReadings),
+            count => self.scripts = count > Some(0),
+        }
+        Ok(self)
     }
 }
 

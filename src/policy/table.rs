@@ -10,7 +10,9 @@
 use std::sync::Arc;
 
 use super::index::HostIndex;
+use super::readings::Reading;
 use super::route::{Decision, Route, RouteFacts};
+use super::scripts::{self, Script};
 
 /// Why no route could be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +60,10 @@ impl RouteTable {
     /// priced for what was let through free. Readings that fall under different free routes do no
     /// harm, nor under different denied ones: the strict reading decides.
     ///
+    /// Where a path leads through a script (`/a.php/x`), origins may run that script for it. If it is
+    /// priced or denied by another route, the path's own route must be denied, or go on from the
+    /// script's by name: `/a.php/*` tells what `/a.php/x` costs, `/**` does not.
+    ///
     /// # Errors
     /// [`RouteError::Ambiguous`].
     pub fn find(&self, facts: &RouteFacts<'_>) -> Result<&Arc<Route>, RouteError> {
@@ -72,7 +78,12 @@ impl RouteTable {
         let mut choices = self.choices(facts).map(|(choice, _)| choice);
         // There is always a strict reading.
         let strict = choices.next().unwrap_or(Choice::Default);
-        if choices.all(|other| self.agree(strict, other)) { Ok(strict) } else { Err(RouteError::Ambiguous) }
+        let agreed = choices.all(|other| self.agree(strict, other));
+        if agreed && self.scripts_in_doubt(facts).next().is_none() {
+            Ok(strict)
+        } else {
+            Err(RouteError::Ambiguous)
+        }
     }
 
     /// What is looked at to find the route of a CORS preflight, which is an `OPTIONS` request that
@@ -117,11 +128,34 @@ impl RouteTable {
     pub(super) fn choices<'a>(
         &'a self,
         facts: &'a RouteFacts<'a>,
-    ) -> impl Iterator<Item = (Choice, super::readings::Reading<'a>)> {
-        facts.path.views().map(|reading| {
-            let number = self.index.find(&self.routes, facts, reading);
-            (number.map_or(Choice::Default, Choice::Route), reading)
+    ) -> impl Iterator<Item = (Choice, Reading<'a>)> {
+        facts.path.views().map(|reading| (self.choice(facts, reading), reading))
+    }
+
+    /// The scripts that an origin may run for a request although they have a route of their own, which
+    /// the request does not fall under and does not speak of.
+    pub(super) fn scripts_in_doubt<'a>(
+        &'a self,
+        facts: &'a RouteFacts<'a>,
+    ) -> impl Iterator<Item = (Choice, Script<'a>)> {
+        let readings = facts.path.has_scripts().then(|| self.choices(facts)).into_iter().flatten();
+        readings.flat_map(move |(whole, reading)| {
+            let scripts = scripts::within(reading).map(|script| (self.choice(facts, script.path), script));
+            scripts.filter(move |(choice, script)| !self.tells(whole, *choice, script))
         })
+    }
+
+    fn choice(&self, facts: &RouteFacts<'_>, path: Reading<'_>) -> Choice {
+        self.index.find(&self.routes, facts, path).map_or(Choice::Default, Choice::Route)
+    }
+
+    /// Whether the route of a path can stand beside that of a script which the path leads through.
+    fn tells(&self, whole: Choice, script: Choice, at: &Script<'_>) -> bool {
+        let (one, other) = (self.route(whole), self.route(script));
+        whole == script
+            || one.decision == Decision::Deny
+            || other.decision == Decision::Free
+            || scripts::tells(&one.path, &other.path, at.depth)
     }
 
     fn agree(&self, one: Choice, other: Choice) -> bool {

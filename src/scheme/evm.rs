@@ -1,6 +1,7 @@
 //! What the schemes on EVM networks share: terms, signatures, and reading of JSON fields.
 
-use alloy_primitives::{Address, B256, Bytes, U256, keccak256};
+use alloy_primitives::{Address, B256, Bytes, U256, b256, keccak256};
+use alloy_sol_types::SolValue as _;
 use serde_json::{Map, Value};
 
 use super::{Moment, PaymentId};
@@ -13,6 +14,9 @@ const ECDSA_SIGNATURE_BYTES: usize = 65;
 
 /// Signatures of contract wallets carry their own proofs, within reason.
 const SIGNATURE_BYTES_MAX: usize = 8 * 1024;
+
+/// How a signature ends that also says how its wallet is deployed (ERC-6492).
+const WRAPPED: B256 = b256!("6492649264926492649264926492649264926492649264926492649264926492");
 
 /// Seconds by which a payment may outlast its offer: clients are known to sign for longer.
 pub const EXTRA_VALIDITY_SECONDS: u64 = 24 * 3600;
@@ -119,5 +123,66 @@ pub(super) fn read_word(fields: &Map<String, Value>, name: &str) -> Result<B256,
 pub(super) fn read_signature(payload: &Map<String, Value>) -> Result<Bytes, Reason> {
     let signature: Bytes = text(payload, "signature")?.parse().map_err(|_| Reason::INVALID_PAYLOAD)?;
     let plausible = (ECDSA_SIGNATURE_BYTES - 1..=SIGNATURE_BYTES_MAX).contains(&signature.len());
-    if plausible { Ok(signature) } else { Err(Reason::EVM_SIGNATURE) }
+    if plausible && is_well_wrapped(&signature) { Ok(signature) } else { Err(Reason::EVM_SIGNATURE) }
+}
+
+/// Whether the wrapping of a signature, if it has one, can be read: `abi.encode(address factory, bytes
+/// deployment, bytes signature)` as Solidity writes it, to the last byte (ERC-6492). Facilitators are
+/// known to fall over others, and would look as if they did not work at all.
+fn is_well_wrapped(signature: &[u8]) -> bool {
+    let Some(body) = signature.strip_suffix(WRAPPED.as_slice()) else { return true };
+    <(Address, Bytes, Bytes)>::abi_decode_params(body).is_ok_and(|wrapped| {
+        wrapped.abi_encode_params() == body && !wrapped.2.is_empty() && is_well_wrapped(&wrapped.2)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrapped(deployment: usize, signature: &[u8]) -> Vec<u8> {
+        let parts =
+            (Address::repeat_byte(3), Bytes::from(vec![7; deployment]), Bytes::copy_from_slice(signature));
+        [parts.abi_encode_params(), WRAPPED.to_vec()].concat()
+    }
+
+    #[test]
+    fn a_wrapped_signature_is_read_as_wallets_write_it() {
+        for deployment in [0, 1, 31, 32, 33, 500] {
+            for signature in [1, 64, 65, 96, 2_000] {
+                assert!(
+                    is_well_wrapped(&wrapped(deployment, &vec![9; signature])),
+                    "{deployment} {signature}"
+                );
+            }
+        }
+        assert!(is_well_wrapped(&wrapped(4, &wrapped(4, &[9; 65]))));
+        assert!(
+            is_well_wrapped(&[9; 65]) && is_well_wrapped(&[]),
+            "what has no wrapping has none to be wrong"
+        );
+    }
+
+    #[test]
+    fn a_wrapping_that_cannot_be_read_or_is_written_in_another_way_is_none() {
+        let good = wrapped(64, &[9; 65]);
+        let body = good.len() - WRAPPED.len();
+        for length in 0..body {
+            let short = [&good[..length], WRAPPED.as_slice()].concat();
+            assert!(!is_well_wrapped(&short), "{length} bytes of it");
+        }
+        assert!(!is_well_wrapped(&[&good[..body], &[0; 32], WRAPPED.as_slice()].concat()));
+        // Each byte of the address's padding, of both offsets, of both lengths, and of what fills the last up.
+        let (first, second) = (96, 96 + 32 + 64);
+        let fixed = [0..12, 32..96, first..first + 32, second..second + 32, second + 32 + 65..body];
+        for at in fixed.into_iter().flatten() {
+            for flip in [1, 0x20, 0xFF] {
+                let mut bad = good.clone();
+                bad[at] ^= flip;
+                assert!(!is_well_wrapped(&bad), "byte {at} with {flip} flipped");
+            }
+        }
+        assert!(!is_well_wrapped(&wrapped(4, &[])), "nothing is wrapped");
+        assert!(!is_well_wrapped(&wrapped(4, &[&[1; 40], WRAPPED.as_slice()].concat())), "within a wrapping");
+    }
 }

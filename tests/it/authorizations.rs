@@ -132,6 +132,33 @@ async fn signatures_that_only_a_chain_can_judge_go_to_the_facilitator() {
     assert_eq!(shop.present("/paid/a", &wallet).await.status, 200, "the facilitator's yes counts");
 }
 
+/// The reference facilitator answers 500 to some of these.
+#[tokio::test]
+async fn a_wallets_signature_with_a_broken_wrapping_is_refused_before_anybody_is_asked() {
+    let shop = Shop::open().await;
+    let magic = "6492".repeat(16);
+    let word = |number: usize| format!("{number:064x}");
+    let wrapped = |offset: usize, length: usize| {
+        let (factory, data) = (word(0xfac), "ab".repeat(32));
+        let signature = "cd".repeat(96);
+        format!("0x{factory}{}{}{}{data}{}{signature}{magic}", word(96), word(offset), word(32), word(length))
+    };
+    let mut broken = vec![format!("0x{}{magic}", "ab".repeat(40)), format!("0x{}{magic}", word(0))];
+    broken.extend(
+        [(1 << 40, 96), (32, 96), (161, 96), (160, 97), (160, 1 << 40), (160, 0)]
+            .map(|(offset, length)| wrapped(offset, length)),
+    );
+    for signature in broken {
+        let mut payment = shop.payment("/paid/a").await;
+        payment["payload"]["signature"] = signature.as_str().into();
+        assert_refused(&shop.present("/paid/a", &payment).await, "invalid_exact_evm_signature");
+    }
+    assert_eq!(shop.verifications(), 0);
+    let mut payment = shop.payment("/paid/a").await;
+    payment["payload"]["signature"] = wrapped(160, 96).into();
+    assert_eq!(shop.present("/paid/a", &payment).await.status, 200, "the facilitator's yes counts");
+}
+
 #[tokio::test]
 async fn the_sandbox_does_not_take_signatures_it_cannot_check() {
     let origin = Origin::site().await;

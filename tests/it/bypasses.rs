@@ -26,6 +26,29 @@ async fn a_header_that_a_free_route_depends_on_cannot_be_shown_to_the_gateway_al
     assert_eq!(origin.requests().len(), 1);
 }
 
+/// Apache, PHP-FPM and others run `/a.php` for `/a.php/x`.
+#[tokio::test]
+async fn nothing_behind_a_scripts_name_has_the_script_run_for_nothing() {
+    let origin = Origin::site().await;
+    let routes = "[[routes]]\npath = \"/*.php\"\nprice = \"$0.01\"\n\
+                  [[routes]]\npath = \"/a.php/public/*\"\nfree = true\n\
+                  [[routes]]\npath = \"/a.php\"\nprice = \"$0.01\"\n";
+    let gateway = Gateway::start(&origin.url(), "sandbox", routes).await;
+    for (path, status) in [
+        ("/a.php", 402),
+        ("/a.php/x", 400),
+        ("/A.PHP/x", 400),
+        ("/b.php/x/y", 400),
+        ("/a.php%2Fx", 400),
+        ("/a.php/public/x", 200),
+        ("/a.html/x", 200),
+    ] {
+        assert_eq!(get(gateway.address, path, &[]).await.status, status, "{path}");
+    }
+    let seen: Vec<_> = origin.requests().into_iter().map(|request| request.target).collect();
+    assert_eq!(seen, ["/a.php/public/x", "/a.html/x"]);
+}
+
 #[tokio::test]
 async fn a_payment_is_not_settled_for_a_request_that_cannot_be_sent() {
     let (origin, facilitator) = (Origin::site().await, Facilitator::start().await);

@@ -69,7 +69,15 @@ impl Shop {
 
 #[tokio::test]
 async fn what_a_lost_ledger_delivered_is_not_delivered_again() {
+    // Whatever the chain's clock says, in seconds more than the machine's.
+    for ahead in [0, 50, 600] {
+        lose_the_ledger(ahead).await;
+    }
+}
+
+async fn lose_the_ledger(ahead: u32) {
     let mut shop = Shop::open().await;
+    shop.till.anvil.rpc("evm_increaseTime", json!([ahead])).await;
     let mut payments = Vec::new();
     for path in ["/late/a", "/early/a"] {
         let (_, payment) = shop.payment(path).await;
@@ -96,14 +104,10 @@ async fn what_a_lost_ledger_delivered_is_not_delivered_again() {
 }
 
 #[tokio::test]
-async fn what_somebody_else_submits_buys_one_delivery_once_the_ledger_is_a_minute_old() {
+async fn what_somebody_else_submits_buys_one_delivery_at_a_ledger_that_has_just_been_created() {
     let shop = Shop::open().await;
-    let (payer, at_once) = shop.payment("/late/a").await;
-    shop.submit(&payer, &at_once).await;
-    assert_refused(&shop.present("/late/a", &at_once).await, NONCE_USED);
-    shop.gateway.wait_for_log(BEFORE).await;
-    // The chain's next blocks are two minutes later.
-    shop.till.anvil.rpc("evm_increaseTime", json!([120])).await;
+    // The next blocks are not of the second in which the ledger was created.
+    shop.till.anvil.rpc("evm_increaseTime", json!([5])).await;
     for path in ["/late/b", "/early/b"] {
         let (payer, payment) = shop.payment(path).await;
         shop.submit(&payer, &payment).await;
@@ -114,5 +118,4 @@ async fn what_somebody_else_submits_buys_one_delivery_once_the_ledger_is_a_minut
         assert_refused(&shop.present(path, &payment).await, "duplicate_settlement");
         assert_eq!((shop.served(path), shop.till.income().await), (1, income), "{path}");
     }
-    assert_eq!(shop.served("/late/a"), 0);
 }

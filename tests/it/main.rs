@@ -41,6 +41,7 @@ mod release;
 mod reload;
 mod replay;
 mod routing;
+mod settled_first;
 mod shutdown;
 mod solana;
 mod streams;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{BASE, clean, load_with, messages, messages_with, rendered};
 use crate::config::{Config, parse};
 use crate::ledger::Redelivery;
-use crate::ledger::settings::{LedgerSettings, LedgerUrl};
+use crate::ledger::settings::{FailureLimit, LedgerSettings, LedgerUrl};
 
 fn with(lines: &str) -> Config {
     clean(&format!("{BASE}{lines}\n"))
@@ -85,9 +85,11 @@ fn redelivery_and_limits_on_payers_have_defaults_and_bounds() {
     let config = with("");
     assert_eq!(config.redelivery, Redelivery { window_seconds: 300, tries: 2 });
     assert_eq!((config.pledges.count, &config.pledges.sum), (100, &None));
+    assert_eq!(config.failures, FailureLimit { count: 2, window_seconds: 600 });
     let config = with(
-        "[redelivery]\nwindow_seconds = 60\ntries = 0\n[limits]\npayer_in_flight = 0\npayer_in_flight_sum = \"$2.50\"",
+        "[redelivery]\nwindow_seconds = 60\ntries = 0\n[limits]\npayer_in_flight = 0\npayer_in_flight_sum = \"$2.50\"\npayer_failures = 0\npayer_failures_seconds = 60",
     );
+    assert_eq!(config.failures, FailureLimit { count: 0, window_seconds: 60 });
     assert_eq!(config.redelivery, Redelivery { window_seconds: 60, tries: 0 });
     let limits = config.pledges.in_asset(6);
     assert_eq!((limits.count, limits.sum.unwrap().to_string().as_str()), (0, "2500000"));
@@ -110,6 +112,11 @@ fn redelivery_and_limits_on_payers_have_defaults_and_bounds() {
             "E 6: limits.payer_in_flight_sum: is not an amount that can be a limit",
         ),
         ("[limits]\npayer_in_flight_sum = \"much\"", "E 6: limits.payer_in_flight_sum: is not an amount"),
+        ("[limits]\npayer_failures = 101", "E 6: limits.payer_failures: must be from 0 to 100"),
+        (
+            "[limits]\npayer_failures_seconds = 0",
+            "E 6: limits.payer_failures_seconds: must be from 1 to 86400",
+        ),
         ("[limits]\nmax_claims = 5", "E 6: unknown key `max_claims` in [limits]"),
     ] {
         assert_eq!(messages(&format!("{BASE}{lines}\n")), [message], "{lines}");

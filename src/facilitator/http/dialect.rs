@@ -100,13 +100,12 @@ pub fn supported(answer: &Answer) -> Result<Supported, String> {
         .ok_or_else(|| unusable(answer, "list of supported kinds of payment"))
 }
 
-/// What an unreadable answer tells about the facilitator itself. Some facilitators answer a payment
-/// that confuses them with 500 and a JSON error; if that counted as a failure of theirs, anybody could
-/// have the facilitator taken for dead by sending such payments.
+/// What an unreadable answer tells about the facilitator itself. Facilitators answer a payment that
+/// confuses them with 500, some with a JSON error, some with their framework's page; if that counted as a
+/// failure of theirs, anybody could have the facilitator taken for dead by sending such payments.
 pub(super) fn health(answer: &Answer) -> Health {
     match answer.status.as_u16() {
         200..=299 | 502..=504 => Health::Fails,
-        500..=599 if members(answer).is_none() => Health::Fails,
         500..=599 => Health::Unknown,
         _ => Health::Works,
     }

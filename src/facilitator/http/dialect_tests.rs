@@ -224,7 +224,9 @@ fn only_answers_nobody_can_provoke_speak_of_the_facilitators_health() {
     let error = json!({"error": "no"});
     for (answer, expected) in [
         (answer(500, &error), Health::Unknown),
-        (raw(500, "<html>"), Health::Fails),
+        (raw(500, "<html>"), Health::Unknown),
+        (raw(500, ""), Health::Unknown),
+        (raw(502, "<html>"), Health::Fails),
         (answer(502, &error), Health::Fails),
         (answer(503, &error), Health::Fails),
         (answer(504, &error), Health::Fails),

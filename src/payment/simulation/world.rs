@@ -16,7 +16,7 @@ use crate::clock::{Clock, UnixSeconds};
 use crate::facilitator::FacilitatorList;
 use crate::ledger::{LedgerError, ModelLedger, Redelivery};
 use crate::payment::tests::{ORIGIN, priced_route, supported};
-use crate::payment::{Chains, Gate, GateParts, OfferBook, Pledges};
+use crate::payment::{Chains, FailureLimit, Gate, GateParts, OfferBook, Pledges};
 use crate::policy::{FacilitatorId, Route, SettleWhen};
 use crate::scheme::testing::{MOMENT, terms};
 use crate::scheme::{OnChain, PaymentId};
@@ -192,6 +192,7 @@ impl World {
             verify_in_flight: 100,
             origin_time_seconds: MOMENT.margin_seconds,
             pledges: Pledges::default(),
+            failures: FailureLimit::default(),
             redelivery: REDELIVERY,
         });
         tokio::spawn(gate.clone().keep_up(1_000_000));
@@ -381,6 +382,10 @@ impl Chain for Edge {
             None if self.world.now() >= MOMENT.now.plus(310) => Finding::Expired,
             None => Finding::Open,
         })
+    }
+
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        Ok(self.world.now())
     }
 
     async fn received(

@@ -12,7 +12,7 @@ use crate::scheme::OnChain;
 use crate::x402::Network;
 
 /// A chain on which every payment was made at this time, once it has told so many times that it was not.
-struct PaidAt(Network, UnixSeconds, AtomicUsize);
+struct PaidAt(Network, UnixSeconds, AtomicUsize, Option<UnixSeconds>);
 
 #[async_trait]
 impl Chain for PaidAt {
@@ -26,6 +26,10 @@ impl Chain for PaidAt {
         }
         let (transaction, payer) = ("0x5".to_owned(), payment.payer().to_string());
         Ok(Finding::Paid { transaction, payer, time: self.1 })
+    }
+
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        self.3.ok_or_else(|| ChainError { cause: "is away".to_owned() })
     }
 
     async fn received(
@@ -59,8 +63,19 @@ fn used(after_birth: i64, open: usize, settle: SettleWhen) -> Shop {
 }
 
 fn used_since(birth: UnixSeconds, after_birth: i64, open: usize, settle: SettleWhen) -> Shop {
+    used_beside(birth, None, after_birth, open, settle)
+}
+
+/// The same, where the chain tells where it stands.
+fn used_beside(
+    birth: UnixSeconds,
+    head: Option<UnixSeconds>,
+    after_birth: i64,
+    open: usize,
+    settle: SettleWhen,
+) -> Shop {
     let time = UnixSeconds(birth.0.checked_add_signed(after_birth).unwrap());
-    let chains = Chains::new(vec![(Arc::new(PaidAt(terms().network, time, open.into())), true)]);
+    let chains = Chains::new(vec![(Arc::new(PaidAt(terms().network, time, open.into(), head)), true)]);
     let supported = supported(&[Version::V1, Version::V2], &json!({}));
     shop_beside(chains, ModelLedger::born(birth), terms(), supported, settle)
 }
@@ -86,6 +101,38 @@ async fn what_verification_finds_used_is_owed_only_if_it_was_made_since_the_ledg
             }
             other => panic!("{after_birth}: {other:?}"),
         }
+    }
+}
+
+/// Clocks need not agree where the chain itself told how far it was when the ledger had been created.
+#[tokio::test]
+async fn where_the_chain_tells_where_it_stood_what_was_made_later_is_owed_at_once() {
+    let born = |ago: u64| UnixSeconds(MOMENT.now.0 - ago);
+    for (age, head, after_birth, is_owed) in [
+        // The chain's clock agrees, is behind, is ahead, is far ahead.
+        (10, Some(0), 0, false),
+        (10, Some(0), 1, true),
+        (10, Some(-30), 0, false),
+        (10, Some(-30), 1, true),
+        (10, Some(40), 40, false),
+        (10, Some(40), 41, true),
+        (10, Some(500), 500, false),
+        (10, Some(500), 501, true),
+        // It does not tell, or the ledger is not young any more.
+        (10, None, 59, false),
+        (10, None, 60, true),
+        (61, Some(0), 59, false),
+        (61, Some(500), 60, true),
+    ] {
+        let birth = born(age);
+        let head = head.map(|head| UnixSeconds(birth.0.checked_add_signed(head).unwrap()));
+        let shop = used_beside(birth, head, after_birth, 0, SettleWhen::BeforeResponse);
+        shop.gate.note_heads().await;
+        let no = VerifyResponse::Invalid { reason: Reason::EVM_NONCE_USED, payer: None };
+        shop.facilitator.verdicts.lock().unwrap().push_back(Ok(no));
+        let admission = shop.admit(Version::V2, &v2(1)).await;
+        let owed = matches!(admission, Admission::Owed(_));
+        assert_eq!(owed, is_owed, "{age} {head:?} {after_birth}: {admission:?}");
     }
 }
 

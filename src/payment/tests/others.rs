@@ -20,6 +20,10 @@ impl Chain for Told {
         Ok(self.1.clone())
     }
 
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        Ok(MOMENT.now)
+    }
+
     async fn received(
         &self,
         _: Address,

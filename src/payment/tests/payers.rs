@@ -1,6 +1,7 @@
 //! Payers whom a payment names without proving it.
 
 use super::*;
+use crate::ledger::Ledger as _;
 
 /// The signature of another length than 65 bytes is a contract wallet's, and only the facilitator can
 /// check it: anybody can write one down.
@@ -109,4 +110,106 @@ async fn what_is_owed_to_a_contract_wallet_is_given_for_its_identifier_too() {
     }
     let again = shop.admit(Version::V2, &named("pay_0123456789abcdef")).await;
     assert!(matches!(again, Admission::Owed(_)), "{again:?}");
+}
+
+/// A payment's permit, which must be settled at this time.
+async fn permit_settled(shop: &Shop, message: &Value, expected: SettleWhen) -> super::super::Permit {
+    match shop.admit(Version::V2, message).await {
+        Admission::Paid(permit, when) if when == expected => permit,
+        other => panic!("{expected:?}: {other:?}"),
+    }
+}
+
+fn poor() -> SettleOutcome {
+    declined("insufficient_funds")
+}
+
+/// Denial of settlement: the money is taken away while the site works, again and again.
+#[tokio::test]
+async fn a_payer_whose_settlements_failed_twice_is_settled_before_the_site_works_again() {
+    let shop = usual();
+    for nonce in 1..=2 {
+        shop.facilitator.outcomes.lock().unwrap().push_back(poor());
+        let permit = permit_settled(&shop, &v2(nonce), SettleWhen::BeforeResponse).await;
+        assert!(matches!(shop.gate.settle(permit).await, Err(Refusal::SettlementFailed(_))));
+    }
+    for message in [v2(3), unproven(4, &wallets_signature()), v2(1)] {
+        let permit = permit_settled(&shop, &message, SettleWhen::BeforeRequest).await;
+        shop.gate.settle(permit).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_contract_wallets_failures_count_when_verification_has_told_that_it_pays() {
+    let shop = usual();
+    shop.facilitator.outcomes.lock().unwrap().extend([poor(), poor()]);
+    for nonce in 1..=2 {
+        let message = unproven(nonce, &wallets_signature());
+        let permit = permit_settled(&shop, &message, SettleWhen::BeforeResponse).await;
+        shop.gate.settle(permit).await.unwrap_err();
+    }
+    let _ = permit_settled(&shop, &unproven(3, &wallets_signature()), SettleWhen::BeforeRequest).await;
+}
+
+#[tokio::test]
+async fn whoever_only_names_a_payer_has_nothing_fail_in_that_payers_name() {
+    let payer = crate::scheme::testing::payer().to_string();
+    for (is_right, counts) in [(false, false), (true, true)] {
+        let shop = shop(&[Version::V2], SettleWhen::BeforeRequest);
+        for nonce in 1..=2 {
+            shop.facilitator.outcomes.lock().unwrap().push_back(poor());
+            let message = if is_right { v2(nonce) } else { unproven(nonce, &wallets_signature()) };
+            shop.gate.settle(shop.permit(&message).await).await.unwrap_err();
+        }
+        let failed = shop.gate.0.failures.are_too_many(&terms().network, &payer, MOMENT.now);
+        assert_eq!(failed, counts);
+    }
+}
+
+/// What becomes known later counts as what is known at once.
+#[tokio::test]
+async fn a_payment_of_unknown_outcome_that_proves_unpaid_counts_among_its_payers_failures() {
+    let shop = usual();
+    let network = terms().network;
+    let sent = || {
+        let pending = SettleResponse::failed(&Reason::SETTLEMENT_PENDING, None, &network);
+        SettleOutcome::Pending(SettleResponse { transaction: "0x1".into(), ..pending })
+    };
+    for nonce in 1..=2 {
+        shop.facilitator.outcomes.lock().unwrap().extend([sent(), sent()]);
+        let permit = permit_settled(&shop, &v2(nonce), SettleWhen::BeforeResponse).await;
+        assert_eq!(shop.gate.settle(permit).await.err(), Some(Refusal::Unresolved));
+        shop.facilitator
+            .outcomes
+            .lock()
+            .unwrap()
+            .push_back(declined_after_sending("invalid_transaction_state"));
+        let due = shop.ledger.due(MOMENT.now.plus(100_000), Duration::from_secs(1), 1).await.unwrap();
+        super::super::upkeep::drive(&shop.gate.0, due[0].clone()).await;
+    }
+    assert_eq!(shop.held(PaymentState::Declined).await, 2);
+    let _ = permit_settled(&shop, &v2(3), SettleWhen::BeforeRequest).await;
+}
+
+/// Without a chain to ask, a nonce that its payer has spent otherwise looks like one that somebody else submitted.
+#[tokio::test]
+async fn a_no_that_leaves_the_outcome_open_counts_once_whatever_becomes_of_it() {
+    let shop = usual();
+    let failed = || {
+        shop.gate.0.failures.are_too_many(
+            &terms().network,
+            &crate::scheme::testing::payer().to_string(),
+            MOMENT.now,
+        )
+    };
+    for nonce in 1..=2 {
+        assert!(!failed());
+        shop.facilitator.outcomes.lock().unwrap().push_back(declined(Reason::EVM_NONCE_USED.as_str()));
+        let permit = permit_settled(&shop, &v2(nonce), SettleWhen::BeforeResponse).await;
+        assert_eq!(shop.gate.settle(permit).await.err(), Some(Refusal::Unresolved));
+        let due = shop.ledger.due(MOMENT.now.plus(100_000), Duration::from_secs(1), 1).await.unwrap();
+        shop.facilitator.outcomes.lock().unwrap().push_back(declined(Reason::EVM_NONCE_USED.as_str()));
+        super::super::upkeep::drive(&shop.gate.0, due[0].clone()).await;
+    }
+    assert!(failed());
 }

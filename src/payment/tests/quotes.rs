@@ -118,6 +118,7 @@ impl Fleet {
             verify_in_flight: 10_000,
             origin_time_seconds: 30,
             pledges: Pledges::default(),
+            failures: crate::payment::FailureLimit::default(),
             redelivery: Redelivery { window_seconds: 300, tries: 2 },
         });
         Member { gate, table }

@@ -6,6 +6,7 @@ mod origins;
 mod patterns;
 mod precedence;
 mod reference;
+mod scripts;
 mod spellings;
 
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -122,6 +122,15 @@ pub(super) fn serving_the_article(path: &RoutePath) -> Vec<impl std::fmt::Debug 
     Origin::all().into_iter().filter(|origin| origin.reads(path.as_str()) == ["articles", "secret"]).collect()
 }
 
+/// The origins that would run a script for a path, taking what follows its name for an argument.
+pub(super) fn serving_script(path: &RoutePath, script: &[&str]) -> Vec<impl std::fmt::Debug + use<>> {
+    let runs = |origin: &Origin| {
+        let names = origin.reads(path.as_str());
+        names.len() >= script.len() && names.iter().zip(script).all(|(name, wanted)| name == wanted)
+    };
+    Origin::all().into_iter().filter(runs).collect()
+}
+
 /// What attackers put before the article, between its segments, and behind it.
 const PREFIXES: &[&str] = &[
     "", "", "", "/x/..", "//h", "///h", "/%2Fh", "//h%2Fx", "//h;x", "/;x", "/%20", "/.", "/%2e", "/%3Bx",

@@ -8,28 +8,62 @@ use super::*;
 
 /// The route for a request: tries every route on every reading and takes the greatest by a plain key.
 fn choose_slowly(routes: &[Route], default: &Decision, request: &Request) -> Result<Choice, RouteError> {
-    let mut choices = Vec::new();
-    for reading in request.path.readings() {
-        let fitting = routes.iter().enumerate().filter_map(|(number, route)| {
-            let host = host_rank(route, &request.host)?;
-            let fits = path_fits(route, &reading) && conditions_hold(route, request);
-            let conditions = usize::from(!route.methods.is_empty()) + route.headers.len() + route.query.len();
-            fits.then(|| (host, path_rank(&route.path), conditions, Reverse(number)))
-        });
-        choices
-            .push(fitting.max().map_or(Choice::Default, |(_, _, _, Reverse(number))| Choice::Route(number)));
-    }
+    let readings: Vec<_> = request.path.readings().collect();
+    let choices: Vec<_> = readings.iter().map(|reading| greatest(routes, request, reading)).collect();
     let decision = |choice: &Choice| match choice {
         Choice::Route(number) => &routes[*number].decision,
         Choice::Default => default,
     };
+    let told = readings.iter().zip(&choices).all(|(reading, choice)| {
+        let places = reading.match_indices('/').map(|(at, _)| at).filter(|at| *at > 0);
+        places.filter(|at| reading.len() > at + 1).all(|at| {
+            let (script, name) = (&reading[..at], reading[..at].rsplit('/').next().unwrap().to_lowercase());
+            let other = greatest(routes, request, script);
+            !(name.ends_with(".php") || name.ends_with(".cgi"))
+                || *choice == other
+                || *decision(choice) == Decision::Deny
+                || *decision(&other) == Decision::Free
+                || tells(routes, *choice, other, script.matches('/').count())
+        })
+    });
     let same = choices.iter().all(|choice| *choice == choices[0]);
     let all = |wanted: &Decision| choices.iter().all(|choice| decision(choice) == wanted);
-    if same || all(&Decision::Free) || all(&Decision::Deny) {
+    if told && (same || all(&Decision::Free) || all(&Decision::Deny)) {
         Ok(choices[0])
     } else {
         Err(RouteError::Ambiguous)
     }
+}
+
+/// The greatest of the routes that fit one reading.
+fn greatest(routes: &[Route], request: &Request, reading: &str) -> Choice {
+    let fitting = routes.iter().enumerate().filter_map(|(number, route)| {
+        let host = host_rank(route, &request.host)?;
+        let fits = path_fits(route, reading) && conditions_hold(route, request);
+        let conditions = usize::from(!route.methods.is_empty()) + route.headers.len() + route.query.len();
+        fits.then(|| (host, path_rank(&route.path), conditions, Reverse(number)))
+    });
+    fitting.max().map_or(Choice::Default, |(_, _, _, Reverse(number))| Choice::Route(number))
+}
+
+/// Whether the route of a path goes on where that of a script of so many segments ends, and is as clear
+/// about each of its segments.
+fn tells(routes: &[Route], whole: Choice, script: Choice, depth: usize) -> bool {
+    let ranks = |choice: Choice| match choice {
+        Choice::Route(number) if matches!(routes[number].path, PathPattern::Glob(_)) => {
+            tokens(routes[number].path.as_str()).iter().map(|token| rank(token)).collect()
+        }
+        Choice::Route(_) | Choice::Default => Vec::new(),
+    };
+    let (whole, script): (Vec<_>, Vec<_>) = (ranks(whole), ranks(script));
+    let (many, literal) = ((0, 0), (3, 0));
+    if whole.len() <= depth || whole[..depth].contains(&many) {
+        return false;
+    }
+    if script.len() < depth || script[..depth].contains(&many) {
+        return whole[depth - 1] == literal;
+    }
+    (0..depth).all(|at| whole[at] >= script[at])
 }
 
 fn host_rank(route: &Route, host: &str) -> Option<usize> {
@@ -184,7 +218,10 @@ fn some_value() -> impl Strategy<Value = ValueMatch> {
 }
 
 fn some_segment() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["a", "b", "A", "ab", "aab", "*", "*", "**", "{n}", "a*", "*b", "a*b", "*a*"])
+    prop::sample::select(vec![
+        "a", "b", "A", "ab", "aab", "*", "*", "**", "{n}", "a*", "*b", "a*b", "*a*", "a.php", "a.php",
+        "*.php", "b.cgi",
+    ])
 }
 
 fn some_path_pattern() -> impl Strategy<Value = PathPattern> {
@@ -223,7 +260,28 @@ pub(super) fn some_route() -> impl Strategy<Value = Route> {
 
 pub(super) fn some_request() -> impl Strategy<Value = Request> {
     let segment = prop::sample::select(vec![
-        "a", "b", "A", "ab", "aab", "ba", "c", "B", "a", "b", "", "a;x", "a%2Fb", "b.", "%2561", ";",
+        "a",
+        "b",
+        "A",
+        "ab",
+        "aab",
+        "ba",
+        "c",
+        "B",
+        "a",
+        "b",
+        "",
+        "a;x",
+        "a%2Fb",
+        "b.",
+        "%2561",
+        ";",
+        "a.php",
+        "a.php",
+        "A.PHP",
+        "b.cgi",
+        "a%2Ephp",
+        "a.php%2Fb",
     ]);
     let path = (prop::collection::vec(segment, 1..6), prop::sample::select(vec!["", "", "/"]))
         .prop_map(|(segments, slash)| format!("/{}{slash}", segments.join("/")));

@@ -78,12 +78,18 @@ def unicode(target: bytes) -> list[bytes]:
     return readings
 
 
+def scripts(target: bytes) -> list[bytes]:
+    """Runs a script for whatever follows its name, as Apache, PHP-FPM and CGI do."""
+    path = unquoted(literal(target)[0])
+    return [path, *(path[: found.end()] for found in re.finditer(rb"(?i)\.(php|cgi|pl|py|jsp|do|aspx|shtml)(?=/)", path))]
+
+
 def everything(target: bytes) -> Iterator[bytes]:
     """Has all habits at once, in any order: whatever some chain of servers could take for the page is the page."""
     fresh = [*literal(target), *url(target)]
     seen = set(fresh)
     yield from fresh
-    steps = (any_case, decoding, slashes, parameters, url, unicode, _resolving)
+    steps = (any_case, decoding, slashes, parameters, scripts, url, unicode, _resolving)
     while fresh and len(seen) < READINGS_MAX:
         path = fresh.pop(0)
         for step in steps:

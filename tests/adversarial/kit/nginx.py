@@ -21,7 +21,7 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    types {{ text/plain txt; }}
+    types {{ text/plain txt php; }}
     keepalive_timeout 60;
     gzip on;
     gzip_types text/plain;

@@ -50,6 +50,7 @@ KINDS = [
     Kind("decoding", "decodes before it routes, up to four times", habits.decoding),
     Kind("slashes", "merges slashes and back-slashes, drops trailing dots and spaces", habits.slashes),
     Kind("parameters", "cuts ;parameters off", habits.parameters),
+    Kind("scripts", "runs a script whatever follows its name", habits.scripts),
     Kind("URL parser", "reads targets as URLs, as browsers do", habits.url),
     Kind("Unicode", "brings text into a normal form", habits.unicode),
     Kind("everything", "has all habits of paths, in any order", habits.everything),

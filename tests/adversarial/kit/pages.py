@@ -7,7 +7,8 @@ from email.utils import formatdate
 from core.http1 import Headers
 from core.secret import Secret
 
-PRICED = b"/vault/risk-list.txt"
+PRICED = b"/vault/risk-list.php"
+"""The name of a script, which some servers run whatever follows it."""
 FREE = b"/free/page.txt"
 HOST = b"vault.example"
 """The host of the priced page, at origins that tell hosts apart."""

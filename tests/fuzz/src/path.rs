@@ -57,6 +57,8 @@ static SHOPS: LazyLock<Vec<Shop>> = LazyLock::new(|| {
         shop(&[("/a*/b*", priced())], |names| {
             names.len() == 2 && names[0].starts_with('a') && names[1].starts_with('b')
         }),
+        // A script is run whatever follows its name.
+        shop(&[("/a/b.php", priced())], |names| names.starts_with(&["a", "b.php"])),
     ]
 });
 

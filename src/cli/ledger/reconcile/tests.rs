@@ -75,6 +75,10 @@ impl Chain for Told {
         self.findings[nonce].clone().map_err(|cause| ChainError { cause: cause.to_owned() })
     }
 
+    async fn head(&self) -> Result<UnixSeconds, ChainError> {
+        Err(ChainError { cause: "not asked in a comparison".to_owned() })
+    }
+
     async fn received(
         &self,
         asset: Address,

@@ -177,6 +177,8 @@ async fn payments_that_confuse_a_facilitator_do_not_make_it_look_dead() {
     let fake = Fake::start(|request| {
         if request.body.contains("well") {
             valid()
+        } else if request.body.contains('1') {
+            Reply::with_headers(500, "", "<h1>Internal Server Error</h1>")
         } else {
             Reply::Json(500, json!({"error": "cannot read properties of undefined"}))
         }
