@@ -55,4 +55,9 @@ case " $* " in
     install_reference || fail "the reference server could not be installed"
     ;;
 esac
-PYTHONPATH="$here" exec "$here/.venv/bin/python" -m core "$@"
+module=core
+if [ "${1:-}" = mutations ]; then
+    module=mutations
+    shift
+fi
+PYTHONPATH="$here" exec "$here/.venv/bin/python" -m "$module" "$@"

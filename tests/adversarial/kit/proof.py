@@ -223,7 +223,7 @@ async def run(given: Namespace, attacks: list[Attack]) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adversarial-")))
         facilitator = await Facilitator().start()
         stack.push_async_callback(facilitator.stop)
-        pages, bounds = Pages.of(random.Random(given.seed)), Bounds(given.rate, given.seconds)
+        pages, bounds = Pages.of(random.Random(given.seed)), Bounds(given.rate, given.seconds, matching=given.matching)
         proof = Proof(given, attacks, folder, pages, facilitator, stack, Report(given.seed), bounds)
         try:
             await proof.start_sites()
