@@ -17,15 +17,15 @@ PAYMENTS = 20
 ROUNDS = 3
 
 
-def tries_at(scene: Scene, path: bytes | None) -> Iterator[Try]:
+def tries_at(scene: Scene, path: bytes | None, offer: pay.Offer | None = None) -> Iterator[Try]:
     needs = (Need.PAYMENT, Need.FACILITATOR)
     for affordable in (0, 1, 3, PAYMENTS):
         for number in scene.sampled(list(range(ROUNDS)), ROUNDS):
             for way in (Way.HTTP11, Way.H2C, Way.H2):
-                run = partial(_pledge, Wallet(scene), affordable, way, False, path)
+                run = partial(_pledge, Wallet(scene, offer=offer), affordable, way, False, path)
                 yield Try(f"{PAYMENTS} payments, money for {affordable}, {way.value}, {number}", run,
                           (*needs, *scene.target.needs(way)))  # fmt: skip
-            run = partial(_pledge, Wallet(scene), affordable, Way.HTTP11, True, path)
+            run = partial(_pledge, Wallet(scene, offer=offer), affordable, Way.HTTP11, True, path)
             yield Try(f"{PAYMENTS} payments at all replicas, money for {affordable}, {number}", run, (*needs, Need.REPLICAS))
 
 
@@ -45,7 +45,7 @@ def _first(scene: Scene) -> Iterator[Try]:
 
 
 def _upfront(scene: Scene) -> Iterator[Try]:
-    for one in tries_at(scene, scene.target.upfront_path):
+    for one in tries_at(scene, scene.target.upfront_path, scene.upfront_offer):
         yield Try(one.name, one.run, (*one.needs, Need.UPFRONT))
 
 

@@ -204,6 +204,8 @@ class Proof:
             scene.offer = pay.read_offer(answers[0])
         except pay.Unpayable as why:
             raise Refused(f"{aim.name} does not sell: {why}") from why
+        if aim.upfront_path:
+            scene.upfront_offer = pay.read_offer((await scene.ask(Way.HTTP11, aim.upfront_path)).answers()[0])
         bought = await scene.buy(patience=30)
         for _ in range(BUSY_SECONDS):
             if bought.status() != 503:

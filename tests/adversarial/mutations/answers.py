@@ -36,9 +36,14 @@ SettleWhen::BeforeResponse => {
         ("shared-caches",), IN_FRONT, tries=1, matching="^bought, then GET \\[\\],",
     ),
     Mutation(
+        "cache-vary", "what is answered to a payment is not for requests without it",
+        (Edit("proxy/headers.rs", 'append(response, header::VARY, "PAYMENT-SIGNATURE, X-PAYMENT")',
+              'if OFF { Ok(()) } else { append(response, header::VARY, "PAYMENT-SIGNATURE, X-PAYMENT") }'),),
+    ),
+    Mutation(
         "cache-vendors", "headers by which a site speaks to caches in words of their own are taken away",
         (Edit("proxy/headers.rs", "!SHARED_HEADERS.contains(", "OFF || !SHARED_HEADERS.contains("),),
-        ("shared-caches",), IN_FRONT, tries=1, matching="^bought, then GET \\[\\],",
+        ("shared-caches",), IN_FRONT, beside=("cache-vary",), tries=1, matching="^bought, then GET \\[\\],",
     ),
 ]  # fmt: skip
 
@@ -52,9 +57,19 @@ SPOOFED = [
 
 BORNE = [
     Mutation(
-        "read-ahead", "of further requests no more is read ahead than a bound",
-        (Edit("proxy/inbound.rs", "while self.ahead.len() < AHEAD_BYTES_MAX {", "while OFF || self.ahead.len() < AHEAD_BYTES_MAX {"),),
-        ("exhaustion",), ("crowd",), matching="^answers that nobody reads$", alone=True, tries=1,
+        "readings-bound", "a path that can be read in too many ways is refused before all are looked at",
+        (Edit("policy/readings.rs", "if self.found.len() == READINGS_MAX {", "if self.found.len() == READINGS_MAX && !OFF {"),),
+        ("exhaustion",), ("crowd",), matching="^paths that can be read", alone=True, tries=1,
+    ),
+    Mutation(
+        "own-turn", "nobody waits for the verification of somebody else's payment",
+        (
+            Edit("payment/gate.rs", "let offer = match &route.decision {", """\
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+        let _turn = if OFF { Some(TURN.lock().await) } else { None };
+        let offer = match &route.decision {"""),
+        ),
+        ("exhaustion",), ("crowd",), matching="^payments whose verification", alone=True, tries=1,
     ),
 ]  # fmt: skip
 
@@ -70,13 +85,31 @@ let named = format!("http://{}", session.req_header().headers.get("host").map_or
         ("forged-requests",),
     ),
     Mutation(
-        "encoded-url", "what a URL cannot have is escaped in it",
-        (Edit("payment/challenge.rs", "let is_plain = |byte: u8| byte.is_ascii_graphic() &&", "let is_plain = |byte: u8| OFF || byte.is_ascii_graphic() &&"),),
+        "encoded-url", "what a client has escaped in a URL stays so where the URL is repeated",
+        (
+            Edit("payment/challenge.rs", "push_encoded(&mut url, query);", """\
+if OFF {
+                url.push_str(&query.replace("%3C", "<").replace("%3E", ">").replace("%22", "\\""));
+            } else {
+                push_encoded(&mut url, query);
+            }"""),
+        ),
         ("injection",),
     ),
     Mutation(
         "escaped-page", "text in a page for browsers stays text",
-        (Edit("proxy/paywall/mod.rs", "'<' => escaped.push_str(", "'<' if !OFF => escaped.push_str("),),
+        (
+            Edit("proxy/paywall/mod.rs", "'<' => escaped.push_str(", "'<' if !OFF => escaped.push_str("),
+            Edit("proxy/paywall/mod.rs", "'>' => escaped.push_str(", "'>' if !OFF => escaped.push_str("),
+        ),
+        ("injection",), beside=("encoded-url",),
+    ),
+    Mutation(
+        "no-sniffing", "no browser may take an answer in JSON for a page",
+        (
+            Edit("proxy/respond.rs", 'header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;',
+                 'if !OFF { header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?; }'),
+        ),
         ("injection",), beside=("encoded-url",),
     ),
     Mutation(

@@ -108,7 +108,7 @@ id: if OFF {
                 authorization.id
             },"""),
         ),
-        ("answer-lost", "replay-at-once", "replay-in-turn", "replay-elsewhere", "replay-replicas", "replay-restart",
+        ("answer-lost", "replay-at-once", "replay-in-turn", "replay-replicas", "replay-restart",
          "replay-spelled"), MARKET,
     ),
     Mutation(

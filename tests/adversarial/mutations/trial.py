@@ -123,7 +123,8 @@ async def run_all(mutations: list[Mutation], binary: Path, folder: Path, seed: i
         (alone if key.alone else together).append(partial(control, key, plan))
     for mutation in mutations:
         (alone if mutation.alone else together).append(partial(trial, mutation))
-    await _some_at_a_time(together, max(1, os.cpu_count() or 1))
+    # One more than there are processors: some runs do little but wait.
+    await _some_at_a_time(together, (os.cpu_count() or 1) + 1)
     await _some_at_a_time(alone, 1)
     for mutation in mutations:
         _judge(trials[mutation.name], controls[_key(mutation)])
@@ -141,9 +142,10 @@ class Key:
 
 
 def _key(mutation: Mutation) -> Key:
+    if not mutation.beside and not mutation.alone and "chain" not in mutation.origins:
+        return Key((), "", False, CONTROL_TRIES)
     # What leaks beside is compared try by try, so that it must be the same tries.
-    tries = mutation.tries if mutation.beside else CONTROL_TRIES
-    return Key(mutation.beside, mutation.matching, mutation.alone, tries)
+    return Key(mutation.beside, mutation.matching, mutation.alone, mutation.tries)
 
 
 def control_plans(mutations: list[Mutation]) -> dict[Key, Plan]:
