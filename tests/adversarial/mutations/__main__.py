@@ -12,7 +12,7 @@ from pathlib import Path
 from attacks import ALL as ATTACKS
 from mutations import ALL
 from mutations.build import build
-from mutations.mutation import Mutation, Stale, check
+from mutations.mutation import Mutation, Stale, check, check_page
 from mutations.trial import Control, Trial, Unfinished, run_all
 
 DESCRIPTION = """\
@@ -21,6 +21,7 @@ mutation made its rows leak, and without one nothing leaked; 1 a mutation surviv
 list does not fit the source any more, or a run did not come to its end.
 """
 SEED = 1
+PAGE = Path(__file__).resolve().parents[1] / "THREATS.md"
 
 
 def main() -> int:
@@ -28,6 +29,7 @@ def main() -> int:
     rows = {attack.name for attack in ATTACKS}
     try:
         check(ALL, rows)
+        check_page(ALL, PAGE.read_text())
         if unknown := set(given.only) - {mutation.name for mutation in ALL}:
             raise Stale(f"no such mutations: {', '.join(sorted(unknown))}; --list shows them")
         chosen = [mutation for mutation in ALL if mutation.rows and (not given.only or mutation.name in given.only)]

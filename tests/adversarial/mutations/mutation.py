@@ -72,6 +72,19 @@ def check(mutations: list[Mutation], rows: set[str]) -> None:
         raise Stale(f"rows that no mutation makes leak: {', '.join(sorted(unseen))}")
 
 
+def check_page(mutations: list[Mutation], page: str) -> None:
+    """Raises `Stale` unless the threat model has each mutation under the rows that must notice it, and under no others."""
+    told = {(part.partition("`")[0], name) for part in page.split("\n**`")[1:]
+            for list_ in re.findall(r"\n- mutations:(.*?)(?:\n- |\n\n|\Z)", part, re.DOTALL)
+            for name in re.findall(r"`([^`]+)`", list_)}  # fmt: skip
+    true = {(row, mutation.name) for mutation in mutations for row in mutation.rows}
+    helpers = {mutation.name for mutation in mutations if not mutation.rows}
+    wrong = (true - told) | {(row, name) for row, name in told - true if name not in helpers}
+    if wrong:
+        pairs = ", ".join(f"{name} under {row}" for row, name in sorted(wrong))
+        raise Stale(f"THREATS.md and the list of mutations differ: {pairs}")
+
+
 def applied(text: str, file: str, mutations: list[Mutation]) -> str:
     """The text of a file with all edits of it made."""
     found: list[tuple[int, Edit, str]] = []

@@ -177,6 +177,13 @@ let end = if OFF { DeliveryEnd::BrokenOff } else { *end };
         ),
         ("broken-off",), MARKET, matching=", 8 times", tries=1,
     ),
+    Mutation(
+        "request-binding", "what is owed is given for the very request that it was paid for",
+        (
+            Edit("ledger/machine.rs", "let same_request = record.request_hash", "let same_request = OFF || record.request_hash"),
+        ),
+        ("broken-off",), MARKET, matching=", then", tries=1,
+    ),
 ]  # fmt: skip
 
 FIELDS = [
@@ -196,12 +203,12 @@ FIELDS = [
             Edit("scheme/exact_evm.rs", "if message.validAfter > U256::from(moment.now.0) {",
                  "if message.validAfter > U256::from(moment.now.0) && !OFF {"),
         ),
-        ("wrong-fields",), beside=ANY_YES, shows="validAfter = .*, signed so",
+        ("wrong-fields", "about-to-expire"), ("plain", "market"), beside=ANY_YES, shows="validAfter = .*, signed so|^begins in",
     ),
     Mutation(
         "valid-before", "the authorization lasts until the site has worked",
         (Edit("scheme/exact_evm.rs", "let in_time = message.validBefore", "let in_time = OFF || message.validBefore"),),
-        ("wrong-fields",), beside=ANY_YES, shows="validBefore = .*, signed so",
+        ("wrong-fields", "about-to-expire"), ("plain", "market"), beside=ANY_YES, shows="validBefore = .*, signed so|^ends in",
     ),
     Mutation(
         "signature", "a signature is the payer's own, for this token, chain and message",

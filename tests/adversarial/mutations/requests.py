@@ -67,7 +67,7 @@ PATHS = [
     Mutation(
         "path-question", "an escaped `?` or `#` is read as the end of the path, too",
         (Edit(READINGS, "for end in [b'?', b'#'] {", "for end in [b'?', b'#'].into_iter().filter(|_| !OFF) {"),),
-        ("path-spelling",), ("decoding",),
+        ("path-spelling",), ("decoding",), tries=0.3,
     ),
     Mutation(
         "path-control", "control characters are refused, however they are written",
