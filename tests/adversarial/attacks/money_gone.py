@@ -33,6 +33,7 @@ def tries_at(scene: Scene, path: bytes | None, offer: pay.Offer | None = None) -
 async def _deny(wallet: Wallet, means: str, moment: str, way: Way, path: bytes | None) -> Outcome:
     scene, facilitator = wallet.scene, wallet.scene.facilitator
     price = int(scene.offer.terms["amount"])
+    wallet.path = path or wallet.path
 
     async def take_away(_: object = None) -> None:
         if means != "the account is emptied":
@@ -46,7 +47,7 @@ async def _deny(wallet: Wallet, means: str, moment: str, way: Way, path: bytes |
         facilitator.scripts[wallet.payer.address.lower()] = facilitator.script_of(before_settle=take_away)
     for _ in range(TIMES):
         await facilitator.fund(wallet.payer, price)
-        await wallet.present(pay.encode(wallet.pay()), way=way, path=path or scene.target.path)
+        await wallet.present(pay.encode(wallet.pay()), way=way)
     return await wallet.verdict()
 
 

@@ -31,10 +31,11 @@ def tries_at(scene: Scene, path: bytes | None, offer: pay.Offer | None = None) -
 
 async def _pledge(wallet: Wallet, affordable: int, way: Way, replicas: bool, path: bytes | None) -> Outcome:
     scene = wallet.scene
+    wallet.path = path or wallet.path
     await scene.facilitator.fund(wallet.payer, affordable * int(scene.offer.terms["amount"]))
     doors = scene.target.replicas if replicas else [scene.target.door(way)]
     await wallet.all_at_once([
-        Presentation(pay.encode(wallet.pay()), way=way, door=doors[number % len(doors)], path=path)
+        Presentation(pay.encode(wallet.pay()), way=way, door=doors[number % len(doors)])
         for number in range(PAYMENTS)
     ])  # fmt: skip
     return await wallet.verdict()

@@ -85,7 +85,8 @@ def _tell(trials: list[Trial], controls: list[Control], seconds: float) -> int:
             about = trial.mutation.defence if first else ""
             print(f"{name:<24} {row.name:<20}{row.tries:>7}{row.leaks:>7}  {took}  {about}")
             if not row.leaks:
-                survived.append(f"{trial.mutation.name}: {row.name} did not notice{f', and {row.broken} tries could not be made' * bool(row.broken)}")
+                broken = f", and {row.broken} tries could not be made" if row.broken else ""
+                survived.append(f"{trial.mutation.name}: {row.name} did not notice{broken}")
     leaked = [f"with nothing off, {row.name} leaked {row.leaks} times" for control in controls if not control.switches
               for row in control.rows if row.leaks]  # fmt: skip
     tries = sum(row.tries for control in controls if not control.switches for row in control.rows)

@@ -53,6 +53,16 @@ SPOOFED = [
         (Edit("proxy/headers.rs", "if name.starts_with(OWN_PREFIX) ||", "if (name.starts_with(OWN_PREFIX) && !OFF) ||"),),
         ("spoofing",),
     ),
+    Mutation(
+        "client-address", "the site is told the address that tollgate sees",
+        (
+            Edit("proxy/headers.rs", 'request.insert_header("X-Forwarded-For", all)?;',
+                 'if !OFF { request.insert_header("X-Forwarded-For", all)?; }'),
+            Edit("proxy/headers.rs", 'request.insert_header("Forwarded", all)?;',
+                 'if !OFF { request.insert_header("Forwarded", all)?; }'),
+        ),
+        ("spoofing",),
+    ),
 ]  # fmt: skip
 
 BORNE = [
@@ -139,7 +149,11 @@ let label = paywall.route_label(ctx.route.as_deref());
     ),
     Mutation(
         "formulas", "no cell of an export is a formula",
-        (Edit("cli/ledger/export.rs", "Self::Text(text) => harmless(text),", "Self::Text(text) if OFF => text,\n            Self::Text(text) => harmless(text),"),),
+        (
+            Edit("cli/ledger/export.rs", "Self::Text(text) => harmless(text),", """\
+Self::Text(text) if OFF => text,
+            Self::Text(text) => harmless(text),"""),
+        ),
         ("records",), ("log as JSON",), tries=1,
     ),
 ]  # fmt: skip

@@ -31,6 +31,9 @@ def build(mutations: list[Mutation]) -> Path:
     done = subprocess.run(command, cwd=copy, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     if done.returncode != 0:
         raise Stale(f"the copy in {copy} cannot be built:\n{done.stdout.decode(errors='replace')[-8000:]}")
+    own = target / "debug" / "tollgate"
+    if own.is_file() and VARIABLE.encode() in own.read_bytes():
+        raise Stale(f"{own} is one with switches: cargo has taken the copy for the tree")
     return target / "debug" / BINARY
 
 
@@ -47,8 +50,8 @@ def _copy(copy: Path, mutations: list[Mutation]) -> None:
             data = applied(data.decode(), name.removeprefix("src/"), mutations).encode()
         if name == "src/lib.rs":
             data += SWITCH.encode()
-        if name == "Cargo.toml":
-            data = _renamed(data.decode()).encode()
+        if name in ("Cargo.toml", "Cargo.lock"):
+            data = _as_another(data.decode()).encode()
         _write(copy / name, data)
     _write(copy / "examples" / "nothing.rs", b"//! Nothing.\n\nfn main() {}\n")
     for old in copy.glob("src/**/*.rs"):
@@ -56,12 +59,14 @@ def _copy(copy: Path, mutations: list[Mutation]) -> None:
             old.unlink()
 
 
-def _renamed(manifest: str) -> str:
-    """The manifest with another name for the binary: that of the tree stays where it is."""
-    renamed, count = re.subn(r'(\[\[bin\]\]\nname = )"tollgate"', rf'\1"{BINARY}"', manifest)
+def _as_another(manifest: str) -> str:
+    """The manifest, or the lock file, of another package: cargo tells packages of one folder for what it builds by name and
+    version, and would take the copy for the tree. The binary has another name, so that each stays where it is.
+    """
+    changed, count = re.subn(r'(name = "tollgate"\nversion = ")([^"]+)"', r'\1\2-mutant"', manifest)
     if count != 1:
-        raise Stale("Cargo.toml has no binary tollgate")
-    return renamed
+        raise Stale("Cargo.toml or Cargo.lock does not name the package and its version as expected")
+    return re.sub(r'(\[\[bin\]\]\nname = )"tollgate"', rf'\1"{BINARY}"', changed)
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -43,7 +43,11 @@ PATHS = [
     ),
     Mutation(
         "path-backslash", "a back-slash is refused",
-        (Edit(PATH, "b'?' => return Err(PathError::Query),", "b'?' => return Err(PathError::Query),\n            b'\\\\' if OFF => escaped.push('\\\\'),"),),
+        (
+            Edit(PATH, "b'?' => return Err(PathError::Query),", """\
+b'?' => return Err(PathError::Query),
+            b'\\\\' if OFF => escaped.push('\\\\'),"""),
+        ),
         ("path-spelling",), ("slashes",),
     ),
     Mutation(
@@ -98,12 +102,19 @@ if OFF && !request.raw_path().starts_with(b"/") {
     ),
     Mutation(
         "host-spelling", "a host has one spelling, and what is none is refused",
-        (Edit("proxy/facts.rs", "text => crate::policy::normalise_host", "text if OFF => text.to_owned(),\n            text => crate::policy::normalise_host"),),
+        (
+            Edit("proxy/facts.rs", "text => crate::policy::normalise_host", """\
+text if OFF => text.to_owned(),
+            text => crate::policy::normalise_host"""),
+        ),
         ("hosts",), ("virtual hosts",),
     ),
     Mutation(
         "forwarded-host", "the site is told the host that was decided on",
-        (Edit("proxy/headers.rs", 'request.insert_header("X-Forwarded-Host", host.clone())', 'if OFF { Ok(()) } else { request.insert_header("X-Forwarded-Host", host.clone()) }'),),
+        (
+            Edit("proxy/headers.rs", 'request.insert_header("X-Forwarded-Host", host.clone())',
+                 'if OFF { Ok(()) } else { request.insert_header("X-Forwarded-Host", host.clone()) }'),
+        ),
         ("hosts",), ("virtual hosts",),
     ),
     Mutation(
@@ -124,7 +135,8 @@ if OFF && !request.raw_path().starts_with(b"/") {
     Mutation(
         "preflight-answer", "of the answer to a CORS preflight nothing but its CORS headers is passed on",
         (
-            Edit("proxy/service.rs", "return complete_preflight(response);", "return if OFF { Ok(()) } else { complete_preflight(response) };"),
+            Edit("proxy/service.rs", "return complete_preflight(response);",
+                 "return if OFF { Ok(()) } else { complete_preflight(response) };"),
             Edit("proxy/service.rs", "is_some_and(|plan| plan.preflight) {", "is_some_and(|plan| plan.preflight && !OFF) {"),
         ),
         ("methods",),
