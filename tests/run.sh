@@ -2,8 +2,8 @@
 # The one test command: installs what is missing on a Debian machine with Rust, Node and Python,
 # then checks format, lints and dependencies, runs every Rust test, fuzzes for a while (tests/fuzz),
 # cuts the power of the ledger's disk (tests/power), pays through the gateway with the published x402
-# clients (tests/interop) and with a wallet in a browser (tests/browser), and attacks it
-# (tests/adversarial).
+# clients (tests/interop) and with a wallet in a browser (tests/browser), attacks it (tests/adversarial),
+# and attacks copies of it without one of its defences, which must be noticed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
@@ -67,6 +67,8 @@ tests/browser/run.sh "$CARGO_TARGET_DIR/debug/tollgate"
 step "attacks on the gateway, and on the reference server for comparison"
 tests/adversarial/run.sh --tollgate "$CARGO_TARGET_DIR/debug/tollgate" \
     --leaks "$CARGO_TARGET_DIR/adversarial-leaks.txt"
+step "attacks on the gateway without one of its defences, each of which must be noticed"
+tests/adversarial/run.sh mutations
 step "all passed"
 [ ! -e "$CARGO_TARGET_DIR/tools/advisories-not-checked" ] ||
     echo "but known vulnerabilities of dependencies were not looked up: no way to their list"

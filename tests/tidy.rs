@@ -1,8 +1,9 @@
 //! The architecture as a test: who may know whom, who may know Pingora, how large a file may be,
-//! and which words do not belong in finished code.
+//! and which words do not belong in finished code; and that the threat model tells of what is there.
 
 #![allow(missing_docs, clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -188,5 +189,38 @@ fn every_module_of_the_table_exists() {
             let exists = source.join(module).is_dir() || source.join(format!("{module}.rs")).is_file();
             assert!(exists, "{module}");
         }
+    }
+}
+
+/// Words that a pattern with one group finds.
+fn found(pattern: &str, text: &str) -> BTreeSet<String> {
+    let pattern = regex::Regex::new(pattern).unwrap();
+    pattern.captures_iter(text).map(|captures| captures[1].to_owned()).collect()
+}
+
+/// Everything that the Python files of a folder of the adversarial suite say.
+fn python(folder: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/adversarial").join(folder);
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let python = files.filter(|file| file.extension().is_some_and(|extension| extension == "py"));
+    python.map(|file| fs::read_to_string(file).unwrap()).collect()
+}
+
+#[test]
+fn the_threat_model_names_every_attack_and_mutation_and_nothing_that_is_not_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("tests/adversarial/THREATS.md")).unwrap();
+    let rows = found(r#"= Attack\("([a-z0-9-]+)""#, &python("attacks"));
+    assert!(rows.len() > 30, "{rows:?}");
+    assert_eq!(found(r"(?m)^\*\*`([a-z0-9-]+)`\*\*", &page), rows);
+    let mutations = found(r#"Mutation\(\s*"([a-z0-9-]+)""#, &python("mutations"));
+    assert!(mutations.len() > 40, "{mutations:?}");
+    let lists = page.split("\n- mutations:").skip(1).map(|list| list.split("\n- ").next().unwrap());
+    assert_eq!(found("`([a-z0-9-]+)`", &lists.collect::<String>()), mutations);
+    for named in found("`((?:src|tests)/[^` ]+)`", &page) {
+        let (file, test) = named.split_once("::").unwrap_or((&named, ""));
+        let code = fs::read_to_string(root.join(file)).unwrap_or_default();
+        assert!(!code.is_empty(), "there is no {file}");
+        assert!(test.is_empty() || code.contains(&format!("fn {test}(")), "there is no {named}");
     }
 }

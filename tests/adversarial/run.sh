@@ -3,6 +3,7 @@
 #
 #   tests/adversarial/run.sh --url http://127.0.0.1:8402/articles/x402    one server, given a priced page of it
 #   tests/adversarial/run.sh                                              the proof: tollgate and @x402/express here
+#   tests/adversarial/run.sh mutations                                    whether the rows notice a defence that is off
 #   tests/adversarial/run.sh --help                                       everything else
 #
 # A server needs only one priced page. Add the addresses of the same page over TLS or HTTP/2 with further --url, a free
@@ -13,6 +14,10 @@
 # Prints a table of attacks with tries, leaks, and tries that were refused although paid; --markdown and --json write it
 # to a file, and the bytes of every leak go to adversarial-leaks.txt (--leaks). Ends with 0 when nothing leaked, 1 when
 # something did, and 2 when the run did not come to its end. --seed repeats the random choices of an earlier run.
+#
+# `mutations` builds a copy of tollgate in which each defence can be switched off (mutations/), and runs the rows that must
+# leak then; it ends with 0 when they do and nothing leaks without. THREATS.md says which defence, row and mutation belong
+# together.
 #
 # Needs Linux and Python 3.11 with venv; the proof also nginx, Varnish, openssl, Node 20 with npm, PostgreSQL (which
 # tests/tools/postgres.sh installs), a local chain (which tests/tools/anvil.sh installs), and target/debug/tollgate (or
@@ -55,4 +60,9 @@ case " $* " in
     install_reference || fail "the reference server could not be installed"
     ;;
 esac
-PYTHONPATH="$here" exec "$here/.venv/bin/python" -m core "$@"
+module=core
+if [ "${1:-}" = mutations ]; then
+    module=mutations
+    shift
+fi
+PYTHONPATH="$here" exec "$here/.venv/bin/python" -m "$module" "$@"

@@ -8,11 +8,11 @@ same payment. Whole answers must not be more than settlements; broken ones may b
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 
 from core import pay
-from core.attack import Attack, Need, Outcome, Try, leak
+from core.attack import Attack, Need, Outcome, Try, held, leak
 from core.http1 import Message
 from core.payments import Presentation, Wallet
 from core.scene import Scene
@@ -31,6 +31,9 @@ BUFFER_BYTES = 8192
 AGAIN_MAX = 5
 """How often a broken answer may be given again: more is no redelivery but a subscription."""
 SECONDS = 5.0
+BUSY = 503
+BUSY_ROUNDS = 20
+BUSY_PAUSE_SECONDS = 0.1
 
 
 def tries(scene: Scene) -> Iterator[Try]:
@@ -46,15 +49,19 @@ def tries(scene: Scene) -> Iterator[Try]:
                         needs += (Need.FACILITATOR,)
                     run = partial(_break_off, Wallet(scene), moment, times, way, resets)
                     yield Try(f"{moment}, {times} times, {way.value}, {how}", run, needs)
+    for moment in MOMENTS[4:6]:
+        for path in scene.target.other_paths:
+            run = partial(_go_elsewhere, Wallet(scene), moment, path)
+            yield Try(f"{moment}, then {path.decode()}", run, (Need.PAYMENT, Need.SECRET))
 
 
 async def _break_off(wallet: Wallet, moment: str, times: int, way: Way, resets: bool) -> Outcome:
     scene = wallet.scene
     value = pay.encode(wallet.pay())
-    wallet.path = scene.target.path + (b"&" if b"?" in scene.target.path else b"?") + b"copies=%d" % COPIES
+    wallet.path = _long(scene)
     parts = 0
     for _ in range(times):
-        parts += await _once(wallet, value, moment, way, resets)
+        parts += await _unless_busy(partial(_once, wallet, value, moment, way, resets))
     for _ in range(3):
         await wallet.present(value)
     outcome = await wallet.verdict(can_know=times <= OWED_AFTER_MAX)
@@ -63,8 +70,37 @@ async def _break_off(wallet: Wallet, moment: str, times: int, way: Way, resets: 
     return outcome
 
 
-async def _once(wallet: Wallet, value: bytes, moment: str, way: Way, resets: bool) -> bool:
-    """Whether most of the content came out before it was broken off. All of it counts as a delivery."""
+async def _go_elsewhere(wallet: Wallet, moment: str, path: bytes) -> Outcome:
+    """What is still owed for one page must not be had as another: most of the one is out already."""
+    value = pay.encode(wallet.pay())
+    wallet.path = _long(wallet.scene)
+    has_most = await _unless_busy(partial(_once, wallet, value, moment, Way.HTTP11, True))
+
+    async def present() -> bool | None:
+        other = await wallet.present(value, path=path)
+        return None if other.status() == BUSY else wallet.scene.secret.found([other]) is not None
+
+    if has_most and await _unless_busy(present):
+        return leak(f"most of {wallet.path.decode()}, and {path.decode()}, for one payment", wallet.exchanges)
+    return held(wallet.exchanges)
+
+
+def _long(scene: Scene) -> bytes:
+    """The priced page, so long that it does not fit into the buffers."""
+    return scene.target.path + (b"&" if b"?" in scene.target.path else b"?") + b"copies=%d" % COPIES
+
+
+async def _unless_busy(ask: Callable[[], Awaitable[bool | None]]) -> bool:
+    """Asks again while the server says that it has not noticed yet how the last time ended."""
+    for _ in range(BUSY_ROUNDS):
+        if (came := await ask()) is not None:
+            return came
+        await asyncio.sleep(BUSY_PAUSE_SECONDS)
+    return False
+
+
+async def _once(wallet: Wallet, value: bytes, moment: str, way: Way, resets: bool) -> bool | None:
+    """Whether most of the content came out before it was broken off. All of it counts as a delivery. `None`: come again."""
     scene = wallet.scene
     reached, left = asyncio.Event(), asyncio.Event()
 
@@ -103,7 +139,7 @@ async def _once(wallet: Wallet, value: bytes, moment: str, way: Way, resets: boo
     answers = exchange.answers()
     if answers and answers[0].complete:
         wallet.exchanges.append(exchange)
-        return False
+        return None if answers[0].status == BUSY else False
     return bool(answers) and len(answers[0].body) >= _length(answers[0]) // 2 and scene.secret.found([exchange]) is not None
 
 

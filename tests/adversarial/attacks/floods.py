@@ -270,6 +270,10 @@ def _long_path(scene: Scene) -> bytes:
     return request(scene, scene.target.path + b"/%2e%2e%2f%5c;a" * 4000, [])
 
 
+def _many_readings(scene: Scene) -> bytes:
+    return request(scene, b"//a;x%252f" * 700 + scene.target.path, [])
+
+
 def _endless_line(_scene: Scene) -> bytes:
     return b"GET /" + b"a" * 300_000
 
@@ -340,6 +344,7 @@ FLOODS: dict[str, tuple[Callable[[Scene, Progress], Awaitable[None]], tuple[Need
     "thousands of headers": (asking(_many_fields), ()),
     "long queries": (asking(_long_target), ()),
     "long paths of doubtful spelling": (asking(_long_path), ()),
+    "paths that can be read in thousands of ways": (asking(_many_readings), ()),
     "a line of 300 KB": (asking(_endless_line), ()),
     "random bytes": (asking(_garbage), ()),
     "tiny chunks": (asking(_chunks), ()),

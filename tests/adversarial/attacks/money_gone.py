@@ -20,12 +20,12 @@ ROUNDS = 8
 MEANS = ["the account is emptied", "the authorization is cancelled", "both"]
 
 
-def tries_at(scene: Scene, path: bytes | None) -> Iterator[Try]:
+def tries_at(scene: Scene, path: bytes | None, offer: pay.Offer | None = None) -> Iterator[Try]:
     for means in MEANS:
         for number in scene.sampled(list(range(ROUNDS)), ROUNDS):
             for moment in ("while the site works", "as settlement begins"):
                 for way in (Way.HTTP11, Way.H2C):
-                    run = partial(_deny, Wallet(scene), means, moment, way, path)
+                    run = partial(_deny, Wallet(scene, offer=offer), means, moment, way, path)
                     needs = (Need.PAYMENT, Need.FACILITATOR, Need.ORIGIN, *scene.target.needs(way))
                     yield Try(f"{means} {moment}, {way.value}, {number}", run, needs)
 
@@ -33,6 +33,7 @@ def tries_at(scene: Scene, path: bytes | None) -> Iterator[Try]:
 async def _deny(wallet: Wallet, means: str, moment: str, way: Way, path: bytes | None) -> Outcome:
     scene, facilitator = wallet.scene, wallet.scene.facilitator
     price = int(scene.offer.terms["amount"])
+    wallet.path = path or wallet.path
 
     async def take_away(_: object = None) -> None:
         if means != "the account is emptied":
@@ -46,7 +47,7 @@ async def _deny(wallet: Wallet, means: str, moment: str, way: Way, path: bytes |
         facilitator.scripts[wallet.payer.address.lower()] = facilitator.script_of(before_settle=take_away)
     for _ in range(TIMES):
         await facilitator.fund(wallet.payer, price)
-        await wallet.present(pay.encode(wallet.pay()), way=way, path=path or scene.target.path)
+        await wallet.present(pay.encode(wallet.pay()), way=way)
     return await wallet.verdict()
 
 
@@ -55,7 +56,7 @@ def _first(scene: Scene) -> Iterator[Try]:
 
 
 def _upfront(scene: Scene) -> Iterator[Try]:
-    for one in tries_at(scene, scene.target.upfront_path):
+    for one in tries_at(scene, scene.target.upfront_path, scene.upfront_offer):
         yield Try(one.name, one.run, (*one.needs, Need.UPFRONT))
 
 

@@ -33,6 +33,7 @@ def noes() -> dict[str, object]:
     found |= {f"a transaction, and {reason[:30]!r}": (200, sent | {"errorReason": reason}) for reason in REASONS[:8]}
     found |= {f"status {status}": (status, failed | {"errorReason": "no"})
               for status in (400, 401, 402, 403, 409, 412, 429, 500, 502, 503)}  # fmt: skip
+    found |= {f"a yes with the status {status}": (status, yes) for status in (402, 500)}
     found |= {f"success {json.dumps(value)}": (200, yes | {"success": value})
               for value in (None, "true", "false", 1, 0, "", "yes", [True], {"success": True})}  # fmt: skip
     found |= {

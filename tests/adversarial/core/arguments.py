@@ -1,6 +1,7 @@
 """The command line."""
 
 import argparse
+import re
 import secrets
 
 DESCRIPTION = """\
@@ -39,6 +40,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
                         help="attack a server that is not on this machine")  # fmt: skip
     run = parser.add_argument_group("the run")
     run.add_argument("--only", action="append", default=[], metavar="ATTACK", help="this row alone; may be given again")
+    run.add_argument("--matching", type=re.compile, default=re.compile(""), metavar="REGEX",
+                     help="only tries whose names match; for rows whose tries do not wait for each other")  # fmt: skip
     run.add_argument("--tries", type=float, default=1.0, metavar="X", help="X times the usual number of tries")
     run.add_argument("--rate", type=float, metavar="N", help="at most N tries a second (default 200; the proof 5000)")
     run.add_argument("--seconds", type=float, default=600, metavar="N", help="at most N seconds in all (default 600)")

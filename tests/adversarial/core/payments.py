@@ -51,6 +51,8 @@ class Wallet:
     exchanges: list[Exchange] = field(default_factory=list)
     payments: list[pay.Json] = field(default_factory=list)
     """Different payments; each can be settled once."""
+    offer: pay.Offer | None = None
+    """What is accepted, where that is not the offer for the priced page."""
 
     def __post_init__(self) -> None:
         self.source = random.Random(self.scene.random.getrandbits(64))
@@ -62,8 +64,9 @@ class Wallet:
 
     def pay(self, **changes: object) -> pay.Json:
         """A new payment for the priced page, good anywhere: it does not say what it is for."""
-        assert self.scene.offer
-        payment = self.payer.payment(self.scene.offer, self.source, **changes)
+        offer = self.offer or self.scene.offer
+        assert offer
+        payment = self.payer.payment(offer, self.source, **changes)
         payment.pop("resource", None)
         self.payments.append(payment)
         return payment

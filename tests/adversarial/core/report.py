@@ -93,6 +93,7 @@ class Report:
                 "unpaid_work": row.unpaid_work,
                 "inapplicable": dict(row.inapplicable), "broken": row.broken, "unfinished": row.unfinished,
                 "seconds": round(row.seconds, 2),
+                "leaked": row.leaked,
                 "kept": [{"name": leak.name, "kind": leak.outcome.kind.value, "why": leak.outcome.why} for leak in row.kept],
             }
             for row in self.rows

@@ -1,6 +1,7 @@
 """Runs attacks: several tries at a time, not faster than told, not longer than told."""
 
 import asyncio
+import re
 import time
 import traceback
 from collections import Counter
@@ -26,6 +27,8 @@ class Bounds:
     """Time for everything."""
     at_once: int = 16
     """Tries under way at a time."""
+    matching: re.Pattern[str] = re.compile("")
+    """Only tries are made whose names have this in them."""
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -60,6 +63,8 @@ class Row:
     unfinished: int = 0
     """Tries left when the time was over."""
     kept: list[Leak] = field(default_factory=list)
+    leaked: list[str] = field(default_factory=list)
+    """Names of all tries that leaked."""
     seconds: float = 0.0
 
 
@@ -70,6 +75,8 @@ async def run(attack: Attack, scene: Scene, bounds: Bounds, server: str, origin:
     at_once = asyncio.Semaphore(1 if attack.alone else bounds.at_once)
     running: set[asyncio.Task[None]] = set()
     for number, one in enumerate(attack.tries(scene)):
+        if not bounds.matching.search(one.name):
+            continue
         missing = next((need for need in one.needs if not scene.has(need)), None)
         if missing:
             row.inapplicable[missing.value] += 1
@@ -112,6 +119,7 @@ async def _run_one(one: Try, row: Row) -> None:
             return
         case Kind.LEAK:
             row.leaks += 1
+            row.leaked.append(one.name)
             row.headers_only += outcome.headers_only
         case Kind.REFUSED:
             row.refused += 1

@@ -77,6 +77,8 @@ class Scene:
     payer: pay.Payer | None = None
     offer: pay.Offer | None = None
     """The offer for the priced page."""
+    upfront_offer: pay.Offer | None = None
+    """That for the page that is settled before the site is asked."""
     funded: bool = False
     """Whether a payment has worked."""
     any_payer: bool = False

@@ -26,7 +26,7 @@ async def attack(given: argparse.Namespace, attacks: list[Attack]) -> Report:
     scene.any_payer = not given.key_file
     await _get_to_know(scene, given.marker)
     report = Report(given.seed, {aim.name: "; ".join(_described(scene))})
-    bounds = Bounds(given.rate, given.seconds)
+    bounds = Bounds(given.rate, given.seconds, matching=given.matching)
     for each in attacks:
         report.rows.append(await runner.run(each, scene, bounds, aim.name, "its own site"))
     report.notes += scene.notes

@@ -201,6 +201,8 @@ class Proof:
             scene.offer = pay.read_offer(answers[0])
         except pay.Unpayable as why:
             raise Refused(f"{aim.name} does not sell: {why}") from why
+        if aim.upfront_path:
+            scene.upfront_offer = pay.read_offer((await scene.ask(Way.HTTP11, aim.upfront_path)).answers()[0])
         bought = await scene.buy(patience=30)
         for _ in range(BUSY_SECONDS):
             if bought.status() != 503:
@@ -220,7 +222,7 @@ async def run(given: Namespace, attacks: list[Attack]) -> Report:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="adversarial-")))
         facilitator = await Facilitator().start()
         stack.push_async_callback(facilitator.stop)
-        pages, bounds = Pages.of(random.Random(given.seed)), Bounds(given.rate, given.seconds)
+        pages, bounds = Pages.of(random.Random(given.seed)), Bounds(given.rate, given.seconds, matching=given.matching)
         proof = Proof(given, attacks, folder, pages, facilitator, stack, Report(given.seed), bounds)
         try:
             await proof.start_sites()
