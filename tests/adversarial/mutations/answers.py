@@ -87,9 +87,9 @@ WRITTEN = [
     Mutation(
         "public-url", "offers name the site as its operator does, never by a request's host",
         (
-            Edit("proxy/service.rs", "let resource = Resource::new(&self.public_url, target.path.as_str(), &target.query);", """\
+            Edit("proxy/service.rs", "let resource = Resource::new(&site.public_url, target.path.as_str(), &target.query);", """\
 let named = format!("http://{}", session.req_header().headers.get("host").map_or("", |host| host.to_str().unwrap_or("")));
-        let public_url = if OFF { &named } else { &self.public_url };
+        let public_url = if OFF { &named } else { &site.public_url };
         let resource = Resource::new(public_url, target.path.as_str(), &target.query);"""),
         ),
         ("forged-requests",),
@@ -141,8 +141,8 @@ if OFF {
     Mutation(
         "metric-labels", "nothing that a client writes names a series of the metrics",
         (
-            Edit("proxy/access.rs", "let label = paywall.route_label(ctx.route.as_deref());", """\
-let label = paywall.route_label(ctx.route.as_deref());
+            Edit("proxy/access.rs", "let label = ctx.site.route_label(ctx.route.as_deref());", """\
+let label = ctx.site.route_label(ctx.route.as_deref());
     let label = if OFF { std::sync::Arc::from(session.req_header().uri.path()) } else { label };"""),
         ),
         ("records",), ("log as JSON",), tries=1,

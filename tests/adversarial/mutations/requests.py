@@ -7,13 +7,21 @@ READINGS, PATH = "policy/readings.rs", "policy/path.rs"
 PATHS = [
     Mutation(
         "path-readings", "all readings of a path must fall under the same kind of route",
-        (Edit("policy/table.rs", "if choices.all(|other|", "if OFF || choices.all(|other|"),),
+        (Edit("policy/table.rs", "let agreed = choices.all(", "let agreed = OFF || choices.all("),),
         ("path-spelling",), ("decoding",),
     ),
     Mutation(
         "path-case", "letter case does not make another path of a priced one",
         (Edit(READINGS, "folded: texts.folded.as_deref()", "folded: texts.folded.as_deref().filter(|_| !OFF)"),),
         ("path-spelling",), ("any case",),
+    ),
+    Mutation(
+        "path-info", "what follows the name of a script costs what the script does",
+        (
+            Edit("policy/table.rs", "self.scripts_in_doubt(facts).next().is_none()",
+                 "(OFF || self.scripts_in_doubt(facts).next().is_none())"),
+        ),
+        ("path-spelling",), ("scripts",),
     ),
     Mutation(
         "path-slashes", "slashes that an origin merges are read as one, too",
@@ -56,7 +64,7 @@ b'?' => return Err(PathError::Query),
             Edit(PATH, "let canonical = if has_dot_segment(&escaped) {", "let canonical = if has_dot_segment(&escaped) && !OFF {"),
             Edit(READINGS, "any(is_disguised_dots) {", "any(|segment| is_disguised_dots(segment) && !OFF) {"),
         ),
-        ("path-spelling",), ("URL parser",),
+        ("path-spelling",), ("URL parser",), tries=0.3,
     ),
     Mutation(
         "path-overlong", "characters in malformed UTF-8 are refused",
@@ -79,7 +87,7 @@ b'?' => return Err(PathError::Query),
             Edit(PATH, "_ if value.is_ascii_control() => return", "_ if value.is_ascii_control() && !OFF => return"),
             Edit("policy/text.rs", "_ if value.is_ascii_control() => return", "_ if value.is_ascii_control() && !OFF => return"),
         ),
-        ("path-spelling",), ("decoding",),
+        ("path-spelling",), ("decoding",), tries=0.3,
     ),
     Mutation(
         "path-canonical", "the origin gets the path that was decided on",
