@@ -7,7 +7,7 @@ READINGS, PATH = "policy/readings.rs", "policy/path.rs"
 PATHS = [
     Mutation(
         "path-readings", "all readings of a path must fall under the same kind of route",
-        (Edit("policy/table.rs", "if choices.all(|other|", "if OFF || choices.all(|other|"),),
+        (Edit("policy/table.rs", "choices.all(|other| self.agree(strict, other))", "(OFF || choices.all(|other| self.agree(strict, other)))"),),
         ("path-spelling",), ("decoding",),
     ),
     Mutation(
