@@ -19,7 +19,7 @@ let route = Arc::clone(&plan(ctx)?.route);
             return Ok(());
         }"""),
         ),
-        ("about-to-expire", "money-gone", "settlement-refused", "settlement-slow", "used-by-others", "pledges"), MARKET,
+        ("money-gone", "settlement-refused", "settlement-slow", "used-by-others", "pledges"), MARKET,
         tries=0.3,
     ),
     Mutation(
