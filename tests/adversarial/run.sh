@@ -22,7 +22,7 @@
 # Needs Linux and Python 3.11 with venv; the proof also nginx, Varnish, openssl, Node 20 with npm, PostgreSQL (which
 # tests/tools/postgres.sh installs), a local chain (which tests/tools/anvil.sh installs), and target/debug/tollgate (or
 # --tollgate PATH). Packages are installed, pinned, into untracked folders beside this script. A new attack is a module in
-# attacks/; core/attack.py tells how one is written.
+# attacks/; core/attack.py tells how one is written. It belongs into THREATS.md, and needs a mutation that it notices.
 set -euo pipefail
 
 export PATH="$PATH:/usr/sbin:/sbin"

@@ -87,10 +87,14 @@ WRITTEN = [
     Mutation(
         "public-url", "offers name the site as its operator does, never by a request's host",
         (
-            Edit("proxy/service.rs", "let resource = Resource::new(&site.public_url, target.path.as_str(), &target.query);", """\
-let named = format!("http://{}", session.req_header().headers.get("host").map_or("", |host| host.to_str().unwrap_or("")));
-        let public_url = if OFF { &named } else { &site.public_url };
-        let resource = Resource::new(public_url, target.path.as_str(), &target.query);"""),
+            Edit("proxy/service.rs", "let resource = resource.asked_of(&target.host);", """\
+let resource = if OFF {
+            let host = session.req_header().headers.get("host").map_or("", |host| host.to_str().unwrap_or(""));
+            Resource::new(&format!("http://{host}"), target.path.as_str(), &target.query)
+        } else {
+            resource
+        };
+        let resource = resource.asked_of(&target.host);"""),
         ),
         ("forged-requests",),
     ),
@@ -134,16 +138,19 @@ if OFF {
         "logged-path", "queries are not written to the log",
         (
             Edit("proxy/access.rs", "let path = path(request, ctx);",
-                 'let path = if OFF { request.uri.path_and_query().map_or("", |all| all.as_str()) } else { path(request, ctx) };'),
+                 'let path = if OFF { request.uri.path_and_query().map_or("", |all| all.as_str()).into() } else { path(request, ctx) };'),
         ),
         ("records",), ("log as text",), tries=1,
     ),
     Mutation(
         "metric-labels", "nothing that a client writes names a series of the metrics",
         (
-            Edit("proxy/access.rs", "let label = ctx.site.route_label(ctx.route.as_deref());", """\
-let label = ctx.site.route_label(ctx.route.as_deref());
-    let label = if OFF { std::sync::Arc::from(session.req_header().uri.path()) } else { label };"""),
+            Edit("proxy/access.rs", "metrics.request(&label, ctx.outcome, took);", """\
+metrics.request(
+        &if OFF { std::sync::Arc::from(session.req_header().uri.path()) } else { std::sync::Arc::clone(&label) },
+        ctx.outcome,
+        took,
+    );"""),
         ),
         ("records",), ("log as JSON",), tries=1,
     ),

@@ -19,7 +19,7 @@ let route = Arc::clone(&plan(ctx)?.route);
             return Ok(());
         }"""),
         ),
-        ("about-to-expire", "money-gone", "settlement-refused", "settlement-slow", "used-by-others", "pledges"), MARKET,
+        ("money-gone", "settlement-refused", "settlement-slow", "used-by-others", "pledges"), MARKET,
         tries=0.3,
     ),
     Mutation(
@@ -204,11 +204,13 @@ FIELDS = [
                  "if message.validAfter > U256::from(moment.now.0) && !OFF {"),
         ),
         ("wrong-fields", "about-to-expire"), ("plain", "market"), beside=ANY_YES, shows="validAfter = .*, signed so|^begins in",
+        tries=1,
     ),
     Mutation(
         "valid-before", "the authorization lasts until the site has worked",
         (Edit("scheme/exact_evm.rs", "let in_time = message.validBefore", "let in_time = OFF || message.validBefore"),),
         ("wrong-fields", "about-to-expire"), ("plain", "market"), beside=ANY_YES, shows="validBefore = .*, signed so|^ends in",
+        tries=1,
     ),
     Mutation(
         "signature", "a signature is the payer's own, for this token, chain and message",
