@@ -1,5 +1,8 @@
 //! The access log: one line per request, whatever became of it.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use pingora::Error;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
@@ -32,7 +35,7 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
     };
     tracing::info!(
         method = request.method.as_str(),
-        path,
+        path = &*path,
         status,
         route = &*label,
         outcome = ctx.outcome.label(),
@@ -51,9 +54,38 @@ pub(super) fn log(paywall: &Paywall, session: &Session, error: Option<&Error>, c
 
 /// What is written of a request's target. Only the path: queries carry secrets, and payment headers
 /// are never written at all.
-pub(super) fn path<'a>(request: &'a RequestHeader, ctx: &'a RequestContext) -> &'a str {
+pub(super) fn path<'a>(request: &'a RequestHeader, ctx: &'a RequestContext) -> Cow<'a, str> {
     match &ctx.plan {
-        Some(plan) => plan.target.path.as_str(),
-        None => request.uri.path(),
+        Some(plan) => Cow::Borrowed(plan.target.path.as_str()),
+        None => printable(request.uri.path()),
+    }
+}
+
+/// A path as it came, with what is not plain ASCII escaped: other letters steer terminals, or turn the
+/// direction of what is read. Canonical paths have none.
+fn printable(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Cow::Borrowed(path);
+    }
+    let mut shown = String::with_capacity(path.len() + 16);
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() {
+            shown.push(char::from(byte));
+        } else {
+            // A text takes whatever is written to it.
+            let _ = write!(shown, "%{byte:02X}");
+        }
+    }
+    Cow::Owned(shown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_plain_is_escaped() {
+        assert!(matches!(printable("/a%20b//c;x"), Cow::Borrowed("/a%20b//c;x")));
+        assert_eq!(printable("//a\u{9b}31m\u{202e}é"), "//a%C2%9B31m%E2%80%AE%C3%A9");
     }
 }

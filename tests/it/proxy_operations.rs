@@ -229,6 +229,20 @@ async fn metrics_count_what_happened() {
     assert!(calls.clone().any(|line| line.contains("call=\"verify\"")), "{page}");
 }
 
+/// C1 controls steer terminals, and others turn the direction of what is read.
+#[tokio::test]
+async fn a_path_that_is_refused_is_written_in_plain_letters() {
+    for format in ["json", "text"] {
+        let (_origin, _facilitator, gateway) = site(&format!("[log]\nformat = \"{format}\"\n")).await;
+        let before = gateway.log();
+        let ask = "GET //articles/a\u{9b}31m\u{85}\u{202e}x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert_eq!(send(gateway.address, ask.as_bytes()).await.status, 400);
+        gateway.wait_for_log("//articles/a%C2%9B31m%C2%85%E2%80%AEx").await;
+        let written = gateway.log();
+        assert!(written[before.len()..].is_ascii(), "{written:?}");
+    }
+}
+
 /// What is refused before it is a request is one line, too, and counted.
 #[tokio::test]
 async fn refused_heads_are_in_the_log_and_in_the_metrics() {

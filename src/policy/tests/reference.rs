@@ -19,7 +19,7 @@ fn choose_slowly(routes: &[Route], default: &Decision, request: &Request) -> Res
         places.filter(|at| reading.len() > at + 1).all(|at| {
             let (script, name) = (&reading[..at], reading[..at].rsplit('/').next().unwrap().to_lowercase());
             let other = greatest(routes, request, script);
-            !(name.ends_with(".php") || name.ends_with(".cgi"))
+            ![".php", ".cgi"].iter().any(|extension| name.ends_with(extension))
                 || *choice == other
                 || *decision(choice) == Decision::Deny
                 || *decision(&other) == Decision::Free
