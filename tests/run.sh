@@ -52,6 +52,8 @@ tests/tools/deny.sh
 step "a database server and a local chain for the tests"
 tests/tools/postgres.sh </dev/null
 tests/tools/anvil.sh "$CARGO_TARGET_DIR/tools/chain"
+step "the shipped configurations against the schema for editors"
+tests/tools/schema.sh "$CARGO_TARGET_DIR/tools/chain"
 step "unit, property, conformance, architecture, crash, fleet and end-to-end tests"
 cargo test --locked
 step "fuzzing"

@@ -14,6 +14,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::config;
+
 /// A paywall in front of an existing site: answers unpaid requests with an x402 offer, has
 /// payments verified and settled, and forwards what is free or paid.
 #[derive(Debug, Parser)]
@@ -45,6 +47,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Say what a new configuration changes: routes, prices, and what becomes free
     Plan(PlanArguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema(SchemaArguments),
     /// Fetch a URL and pay for it if it asks for payment
     Pay(Box<pay::Arguments>),
     /// Read the books: payments, sums, exports, comparison with the chain
@@ -113,6 +117,21 @@ pub(crate) struct PlanArguments {
     pub(crate) running: Option<String>,
 }
 
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Editors with a TOML language server (such as Even Better TOML) use it when the configuration begins with
+  #:schema ./gateway.schema.json
+
+Examples:
+  tollgate schema > gateway.schema.json
+  tollgate schema --keys                    every key as a Markdown table")]
+pub(crate) struct SchemaArguments {
+    /// Print every key as a Markdown table instead
+    #[arg(long)]
+    pub(crate) keys: bool,
+}
+
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -147,9 +166,19 @@ pub fn main() -> ExitCode {
             report(|out, err, colour| explain::run(config, &request, out, err, colour))
         }
         Command::Plan(arguments) => report(|out, err, colour| plan::run(&arguments, out, err, colour)),
+        Command::Schema(arguments) => report(|out, _, _| schema(&arguments, out)),
         Command::Pay(arguments) => pay::run(&arguments),
         Command::Ledger(arguments) => report(|out, err, colour| ledger::run(&arguments, out, err, colour)),
     }
+}
+
+fn schema(arguments: &SchemaArguments, out: &mut dyn Write) -> io::Result<u8> {
+    if arguments.keys {
+        write!(out, "{}", config::keys_in_markdown())?;
+    } else {
+        writeln!(out, "{:#}", config::schema())?;
+    }
+    Ok(0)
 }
 
 /// Colour is for terminals, and not for those who asked for none (<https://no-color.org>).

@@ -25,6 +25,7 @@ mod price;
 mod report;
 mod resource;
 mod routes;
+mod schema;
 mod service;
 mod settings;
 mod source;
@@ -53,6 +54,7 @@ use crate::x402::{Asset, Money};
 
 pub use compile::{parse, parse_at};
 pub use diagnostic::{Diagnostic, Severity, count};
+pub use schema::{keys_in_markdown, schema};
 pub use source::Place;
 
 /// A configuration that was checked whole; the gateway runs on it.

@@ -14,7 +14,7 @@ fn uncommented() -> String {
     let mut in_list = false;
     let mut text = String::new();
     for line in SHIPPED.lines() {
-        let commented = line.strip_prefix('#').filter(|rest| in_list || !rest.starts_with([' ', '-']));
+        let commented = line.strip_prefix('#').filter(|rest| in_list || !rest.starts_with([' ', '-', ':']));
         let line = commented.filter(|rest| !rest.is_empty());
         if let Some(line) = line {
             in_list = line.ends_with('[') || (in_list && line != "]");
