@@ -78,7 +78,7 @@ fn live_offer() -> Arc<LiveOffer> {
 /// What is put together for a request without payment: URL, header and body.
 fn challenge() -> Case {
     let offer = live_offer();
-    case("challenge", 6, move || {
+    case("challenge", 3, move || {
         let resource = Resource::new(PUBLIC_URL, "/r/7/article", "page=2");
         let header = offer.challenge.header(&resource);
         let body = offer.challenge.body(&resource, &Reason::PAYMENT_REQUIRED, None);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{ErrorType, OrErr as _};
@@ -24,6 +24,9 @@ pub(super) const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-
 /// clients send although it is a response header.
 pub(super) const ALLOWED: &str =
     "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Content-Type, Access-Control-Expose-Headers";
+
+/// Parsed once: a name that HTTP does not know itself is otherwise read and copied for each answer.
+static PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(crate::x402::header::PAYMENT_REQUIRED);
 
 /// Writes the gateway's own answers.
 pub(super) struct Responder {
@@ -170,7 +173,7 @@ impl Responder {
             None => Answer::json(402, challenge.body(resource, &Reason::PAYMENT_REQUIRED, None))?,
         };
         if let Some(value) = header {
-            answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+            answer.header.insert_header(PAYMENT_REQUIRED.clone(), value)?;
         }
         answer.header.insert_header(header::VARY, HeaderValue::from_static("Accept, User-Agent"))?;
         Ok(answer)
@@ -230,7 +233,7 @@ fn refused_payment(refused: &Refused<'_>, reason: &Reason, payer: Option<&str>) 
     let (challenge, resource) = (&offer.challenge, refused.resource);
     let mut answer = Answer::json(402, challenge.body(resource, reason, payer))?;
     if let Some(value) = challenge.header_with(resource, reason) {
-        answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+        answer.header.insert_header(PAYMENT_REQUIRED.clone(), value)?;
     }
     Ok(answer)
 }

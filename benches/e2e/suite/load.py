@@ -16,6 +16,8 @@ from systems import HERE, PRICED, Running, Site
 
 WARM_SECONDS = 1.0
 CONNECTIONS = 64
+PAYMENTS_A_SECOND = 4000
+"""Signed at the least: a warm-up that was disturbed tells too little."""
 
 
 @dataclass
@@ -53,14 +55,14 @@ class Load:
 
     def run(self, site: Site, running: Running, seconds: float) -> Measured:
         pays = any(turn.startswith("$") for turn in self.turns)
-        # What the warm-up takes for the end of the payments is a faster answer, so the estimate is no less.
+        # Where the payments run out while it warms up, what is answered then is answered faster.
         warm = self.once(site, running, WARM_SECONDS, payments(site, running, 10_000, self.kind) if pays else None)[0]
         seconds = max(seconds, self.seconds_min)
         file = None
         if pays:
             share = sum(turn.startswith("$") for turn in self.turns) / len(self.turns)
-            count = warm["requests"] / warm["seconds"] * seconds * share * 1.5 + 2 * self.connections
-            file = payments(site, running, int(count), self.kind)
+            per_second = max(2 * warm["requests"] / warm["seconds"] * share, PAYMENTS_A_SECOND)
+            file = payments(site, running, int(per_second * seconds) + 2 * self.connections, self.kind)
         said, measured = self.once(site, running, seconds, file)
         self.judge(said)
         return measured
