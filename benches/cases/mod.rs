@@ -28,7 +28,7 @@ pub(crate) struct Case {
 
 impl fmt::Display for Case {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.name)
+        write!(formatter, "{} ({} allocations at most)", self.name, self.allocations_max)
     }
 }
 
