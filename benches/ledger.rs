@@ -13,17 +13,17 @@
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use alloy_primitives::{B256, U256, keccak256};
 use tollgate::clock::{Clock as _, SystemClock, UnixSeconds};
 use tollgate::ledger::settings::{LedgerUrl, TAKEOVER_AFTER};
-use tollgate::ledger::{
-    self, Claimed, DeliveryEnd, Intent, Ledger, NewClaim, Particulars, PayerLimits, Redelivery, Settlement,
-};
-use tollgate::scheme::PaymentId;
-use tollgate::x402::{AtomicAmount, SettleResponse, Version};
+use tollgate::ledger::{self, Claimed, DeliveryEnd, Intent, Ledger, Settlement};
+use tollgate::x402::SettleResponse;
+
+#[path = "cases/claims.rs"]
+mod claims;
+
+use claims::new_claim;
 
 /// Requests at a time.
 const AT_A_TIME: [usize; 3] = [1, 16, 256];
@@ -89,6 +89,7 @@ fn main() {
             }
         }
     }
+    println!("\nresident memory at the most: {} MiB", memory_at_the_most_kib() / 1024);
     println!(
         "\nclaim: reserving a payment. payment: claim, settling, settled and delivered; p50 and p99 are what\n\
          the first three add to a request, the last comes after it. What settles is durable when it returns."
@@ -152,36 +153,6 @@ async fn once(ledger: &dyn Ledger, what: What) -> Duration {
     time
 }
 
-/// A payment like those of a real shop, each by a payer of its own.
-fn new_claim() -> NewClaim {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let id = keccak256([number.to_be_bytes(), u64::from(std::process::id()).to_be_bytes()].concat());
-    NewClaim {
-        id: PaymentId(id),
-        grant: number,
-        expires: Some(SystemClock.now().plus(300)),
-        request: B256::repeat_byte(0xaa),
-        repeatable: true,
-        identifier: None,
-        limits: PayerLimits { count: 100, sum: None },
-        redelivery: Redelivery { window_seconds: 300, tries: 2 },
-        particulars: Particulars {
-            payer: Some(alloy_primitives::Address::from_word(id).to_string()),
-            network: "eip155:8453".parse().unwrap(),
-            asset: "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913".into(),
-            amount: AtomicAmount(U256::from(10_000)),
-            pay_to: "0x209693Bc6afc0C5328bA36FaF03C514EF312287C".into(),
-            scheme: "exact".into(),
-            version: Version::V2,
-            route: "articles".into(),
-            method: "GET".into(),
-            resource: "https://shop.example/articles/2026/an-article-of-the-shop".into(),
-            facilitator: "facilitator.example".into(),
-        },
-    }
-}
-
 /// With a request about as long as what is kept of a real one.
 fn intent() -> Intent {
     static TEXT: std::sync::OnceLock<String> = std::sync::OnceLock::new();
@@ -201,6 +172,13 @@ fn response() -> SettleResponse {
         extra: None,
         extensions: None,
     }
+}
+
+/// Of this process, since it started.
+fn memory_at_the_most_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// What the disk itself takes to make 4 KiB durable: typically, and at worst of a hundred times.

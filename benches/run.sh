@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Measures both kinds of ledger on this machine and writes benches/RESULTS.md.
+# Measures both kinds of ledger, and the steps of the hot paths, on this machine, and writes benches/RESULTS.md; what
+# benches/e2e/run.sh measured of whole systems stays in it.
 #
-#   benches/run.sh [SECONDS]      how long each line is measured; 5 without it
+#   benches/run.sh [SECONDS]      how long each line of the ledgers is measured; 5 without it
 #
 # PostgreSQL is a private server on 127.0.0.1 with `fsync = on`; both ledgers are on the disk of the
 # build folder, because temporary folders are often in memory.
@@ -16,7 +17,7 @@ shared=$(mktemp -d "$disk/bench.XXXXXX")
 chmod 755 "$shared"
 trap 'rm -rf "$shared"' EXIT
 
-cargo bench --locked --bench ledger --no-run
+cargo bench --locked --bench ledger --bench steps --no-run
 coproc server {
     TMPDIR=$shared exec tests/tools/postgres.sh \
         fsync=on synchronous_commit=on shared_buffers=256MB max_wal_size=4GB checkpoint_timeout=15min
@@ -49,6 +50,16 @@ postgres=$(psql --version 2>/dev/null || "$(ls -d /usr/lib/postgresql/*/bin/post
     echo '```text'
     measure --settled 1000000 sqlite://bench.db
     echo '```'
+    echo
+    echo "## What each step costs"
+    echo
+    echo "Time and allocations of the steps that \`tests/budgets.rs\` holds to their budgets."
+    echo
+    echo '```text'
+    cargo bench --locked --quiet --bench steps
+    echo '```'
+    echo
+    sed -n '/^## Whole systems/,$p' benches/RESULTS.md
 } >"$disk/RESULTS.md"
 mv "$disk/RESULTS.md" benches/RESULTS.md
 cat benches/RESULTS.md

@@ -3,6 +3,7 @@
 //! One answer serves both generations: `PAYMENT-REQUIRED` for v2 clients and a v1 JSON body that
 //! the strict v1 clients read (`transports-v2/http.md`; the v1 specification's 402 body).
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
@@ -110,6 +111,8 @@ struct V2 {
 
 #[derive(Debug)]
 struct V1 {
+    /// Everything before the first entry, of the usual error.
+    head: String,
     /// `accepts` entries without `resource`, each from behind its opening brace.
     entries: Vec<String>,
 }
@@ -138,14 +141,16 @@ impl Challenge {
         let path = resource.path_and_query();
         // Base64 works in groups of three bytes, so the part in the middle is filled up with
         // white space behind the URL's closing quote, and head and tail stay as prepared.
-        let filling = ["\"  ", "\" ", "\""][path.len() % 3];
-        let middle_length = path.len() + filling.len();
-        let mut value = String::with_capacity(v2.head.len() + middle_length / 3 * 4 + v2.tail.len());
+        let (groups, rest) = path.as_bytes().split_at(path.len() / 3 * 3);
+        let mut last = *b"   ";
+        last[..rest.len()].copy_from_slice(rest);
+        last[rest.len()] = b'"';
+        // Exactly as long as it becomes: a string with room to spare is copied on its way to the client.
+        let length = v2.head.len() + (groups.len() + last.len()) / 3 * 4 + v2.tail.len();
+        let mut value = String::with_capacity(length);
         value.push_str(&v2.head);
-        let mut middle = Vec::with_capacity(middle_length);
-        middle.extend_from_slice(path.as_bytes());
-        middle.extend_from_slice(filling.as_bytes());
-        STANDARD.encode_string(middle, &mut value);
+        STANDARD.encode_string(groups, &mut value);
+        STANDARD.encode_string(last, &mut value);
         value.push_str(&v2.tail);
         Some(value)
     }
@@ -169,21 +174,31 @@ impl Challenge {
     #[must_use]
     pub fn body(&self, resource: &Resource, error: &Reason, payer: Option<&str>) -> Bytes {
         let Some(v1) = &self.v1 else { return Bytes::from_static(b"{}") };
-        let error = if *error == Reason::PAYMENT_REQUIRED { &Reason::V1_HEADER_REQUIRED } else { error };
+        let head = if *error == Reason::PAYMENT_REQUIRED {
+            Cow::Borrowed(v1.head.as_str())
+        } else {
+            Cow::Owned(V1::head(error))
+        };
+        let tail = match payer {
+            None => Cow::Borrowed("]}"),
+            Some(payer) => Cow::Owned(format!("],\"payer\":{}}}", Value::from(payer))),
+        };
         let url = resource.url();
-        let entries: usize = v1.entries.iter().map(|entry| entry.len() + url.len() + 20).sum();
-        let mut body = String::with_capacity(entries + 160);
-        // Writing to a String cannot fail.
-        let _ = write!(body, "{{\"x402Version\":1,\"error\":{},\"accepts\":[", Value::from(error.as_str()));
+        let (before, behind) = ("{\"resource\":\"", "\",");
+        let entry_length = |entry: &String| before.len() + url.len() + behind.len() + entry.len();
+        let commas = v1.entries.len().saturating_sub(1);
+        let length = v1.entries.iter().map(entry_length).sum::<usize>() + commas;
+        let mut body = String::with_capacity(head.len() + length + tail.len());
+        body.push_str(&head);
         for (index, entry) in v1.entries.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            let _ = write!(body, "{comma}{{\"resource\":\"{url}\",{entry}");
+            if index > 0 {
+                body.push(',');
+            }
+            for part in [before, url, behind, entry] {
+                body.push_str(part);
+            }
         }
-        body.push(']');
-        if let Some(payer) = payer {
-            let _ = write!(body, ",\"payer\":{}", Value::from(payer));
-        }
-        body.push('}');
+        body.push_str(&tail);
         body.into()
     }
 }
@@ -224,7 +239,12 @@ impl V1 {
             .map(|entry| entry.to_string()[1..].to_owned())
             .collect();
         // An empty list breaks v1 clients; `{}` does not.
-        if entries.is_empty() { None } else { Some(Self { entries }) }
+        let head = Self::head(&Reason::V1_HEADER_REQUIRED);
+        if entries.is_empty() { None } else { Some(Self { head, entries }) }
+    }
+
+    fn head(error: &Reason) -> String {
+        format!("{{\"x402Version\":1,\"error\":{},\"accepts\":[", Value::from(error.as_str()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! Header hygiene: what an origin may see of a client, and a client of an origin.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -127,20 +126,20 @@ pub(super) fn forward(
 ) -> pingora::Result<()> {
     if let Some(client) = client {
         let earlier = joined(&request.headers, "x-forwarded-for");
-        let all = if earlier.is_empty() { client.to_string() } else { format!("{earlier}, {client}") };
+        let address = client.to_string();
+        let all = if earlier.is_empty() { address.clone() } else { format!("{earlier}, {address}") };
         request.insert_header("X-Forwarded-For", all)?;
-        request.insert_header("X-Real-IP", client.to_string())?;
         let earlier = joined(&request.headers, "forwarded");
         let mut all = hops(&earlier);
         if !all.is_empty() {
             all.push_str(", ");
         }
-        // Writing to a String cannot fail.
-        let _ = match client {
-            IpAddr::V4(address) => write!(all, "for={address};proto={scheme}"),
-            IpAddr::V6(address) => write!(all, "for=\"[{address}]\";proto={scheme}"),
-        };
+        let (before, behind) = if client.is_ipv4() { ("for=", ";proto=") } else { ("for=\"[", "]\";proto=") };
+        for part in [before, &address, behind, scheme] {
+            all.push_str(part);
+        }
         request.insert_header("Forwarded", all)?;
+        request.insert_header("X-Real-IP", address)?;
     }
     request.insert_header("X-Forwarded-Proto", scheme)?;
     if let Some(host) = host {
@@ -327,9 +326,14 @@ fn split_unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
 
 /// Adds to a comma-separated header.
 pub(super) fn append(response: &mut ResponseHeader, name: HeaderName, value: &str) -> pingora::Result<()> {
-    let earlier = joined(&response.headers, name.as_str());
-    let all = if earlier.is_empty() { value.to_owned() } else { format!("{earlier}, {value}") };
+    let all = appended(&response.headers, &name, value);
     response.insert_header(name, all)
+}
+
+/// A comma-separated header with something added.
+pub(super) fn appended(headers: &HeaderMap, name: &HeaderName, value: &str) -> String {
+    let earlier = joined(headers, name.as_str());
+    if earlier.is_empty() { value.to_owned() } else { format!("{earlier}, {value}") }
 }
 
 #[cfg(test)]

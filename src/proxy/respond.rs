@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::StatusCode;
+use http::header::{self, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{ErrorType, OrErr as _};
@@ -12,7 +13,7 @@ use pingora::{ErrorType, OrErr as _};
 use super::paywall::{PaywallPage, content_security_policy, fresh_nonce};
 use super::settings::Cors;
 use crate::payment::{LiveOffer, Receipt, Refusal, Resource};
-use crate::x402::{Reason, Version};
+use crate::x402::{Reason, SettleResponse, Version};
 
 /// Request bodies up to this size are read and dropped, so that the connection can be used again.
 const DRAINED_BODY_BYTES: u64 = 64 * 1024;
@@ -24,6 +25,9 @@ pub(super) const EXPOSED: &str = "PAYMENT-REQUIRED, PAYMENT-RESPONSE, X-PAYMENT-
 /// clients send although it is a response header.
 pub(super) const ALLOWED: &str =
     "PAYMENT-SIGNATURE, X-PAYMENT, SIGN-IN-WITH-X, Content-Type, Access-Control-Expose-Headers";
+
+/// Read once: a name that HTTP does not know itself is otherwise read and copied for each answer.
+static PAYMENT_REQUIRED: HeaderName = HeaderName::from_static(crate::x402::header::PAYMENT_REQUIRED);
 
 /// Writes the gateway's own answers.
 pub(super) struct Responder {
@@ -39,19 +43,54 @@ pub(super) struct Refused<'a> {
     pub(super) version: Option<Version>,
 }
 
+/// An answer. Its headers are put in as they are: Pingora's own way reads and copies each name anew,
+/// which a challenge with its eight headers feels.
 struct Answer {
-    header: ResponseHeader,
+    head: http::response::Parts,
     body: Bytes,
 }
 
+/// Headers an answer of ours has at the most, mostly.
+const HEADERS: usize = 12;
+
 impl Answer {
+    fn new(status: u16, body: Bytes) -> pingora::Result<Self> {
+        let (mut head, ()) = http::Response::new(()).into_parts();
+        head.status = StatusCode::from_u16(status).or_err(ErrorType::InternalError, "no status of HTTP")?;
+        head.headers.reserve(HEADERS);
+        Ok(Self { head, body })
+    }
+
     fn json(status: u16, body: Bytes) -> pingora::Result<Self> {
-        let mut header = ResponseHeader::build_no_case(status, Some(12))?;
-        header.insert_header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))?;
-        header.insert_header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))?;
+        let mut answer = Self::new(status, body)?;
+        answer.set(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        answer.set(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // Bodies repeat what clients wrote, which no browser may take for a page.
-        header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;
-        Ok(Self { header, body })
+        answer.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        Ok(answer)
+    }
+
+    fn set(&mut self, name: HeaderName, value: HeaderValue) {
+        self.head.headers.insert(name, value);
+    }
+
+    fn set_text(&mut self, name: HeaderName, value: String) -> pingora::Result<()> {
+        let value = HeaderValue::try_from(value);
+        self.set(name, value.or_err(ErrorType::InvalidHTTPHeader, "a value no header can have")?);
+        Ok(())
+    }
+
+    /// Adds to a comma-separated header.
+    fn add(&mut self, name: HeaderName, value: &'static str) -> pingora::Result<()> {
+        let all = super::headers::appended(&self.head.headers, &name, value);
+        self.set_text(name, all)
+    }
+
+    /// Tells what became of a payment.
+    fn set_receipt(&mut self, version: Version, response: &SettleResponse) -> pingora::Result<()> {
+        let name = HeaderName::from_bytes(version.response_header().as_bytes());
+        let name = name.or_err(ErrorType::InvalidHTTPHeader, "a name no header can have")?;
+        self.set_text(name, response.header_value(version))
     }
 
     fn error(status: u16, message: &str) -> pingora::Result<Self> {
@@ -76,7 +115,7 @@ impl Responder {
                     response.error_reason.as_deref().map_or(Reason::SETTLEMENT_FAILED, Reason::foreign);
                 let mut answer = refused_payment(refused, &code, response.payer.as_deref())?;
                 let version = refused.version.unwrap_or(Version::V2);
-                answer.header.insert_header(version.response_header(), response.header_value(version))?;
+                answer.set_receipt(version, response)?;
                 answer
             }
             Refusal::InUse => retry_later(
@@ -130,28 +169,28 @@ impl Responder {
     ) -> pingora::Result<u16> {
         let mut answer = Answer::error(status, message)?;
         if let Some(Receipt { version, response, .. }) = receipt {
-            answer.header.insert_header(version.response_header(), response.header_value(*version))?;
+            answer.set_receipt(*version, response)?;
         }
         self.write(session, answer).await
     }
 
     /// Answers a CORS preflight in the origin's stead, where the operator lists allowed origins.
     pub(super) async fn preflight(&self, session: &mut Session) -> pingora::Result<u16> {
-        let mut header = ResponseHeader::build_no_case(204, Some(8))?;
+        let mut answer = Answer::new(204, Bytes::new())?;
         let asked = &session.req_header().headers;
         let method = asked.get(header::ACCESS_CONTROL_REQUEST_METHOD).cloned();
         // The operator trusts these origins: what they announce to send, such as credentials, is let through.
         if let Some(headers) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
-            header.insert_header(header::ACCESS_CONTROL_ALLOW_HEADERS, headers)?;
+            answer.set(header::ACCESS_CONTROL_ALLOW_HEADERS, headers.clone());
         }
-        super::headers::append(&mut header, header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
+        answer.add(header::ACCESS_CONTROL_ALLOW_HEADERS, ALLOWED)?;
         if let Some(method) = method {
-            header.insert_header(header::ACCESS_CONTROL_ALLOW_METHODS, method)?;
+            answer.set(header::ACCESS_CONTROL_ALLOW_METHODS, method);
         }
-        header.insert_header(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"))?;
+        answer.set(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
         let vary = HeaderValue::from_static("Access-Control-Request-Method, Access-Control-Request-Headers");
-        header.insert_header(header::VARY, vary)?;
-        self.write(session, Answer { header, body: Bytes::new() }).await
+        answer.set(header::VARY, vary);
+        self.write(session, answer).await
     }
 
     /// Whether the gateway answers preflights of priced routes itself.
@@ -170,9 +209,9 @@ impl Responder {
             None => Answer::json(402, challenge.body(resource, &Reason::PAYMENT_REQUIRED, None))?,
         };
         if let Some(value) = header {
-            answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+            answer.set_text(PAYMENT_REQUIRED.clone(), value)?;
         }
-        answer.header.insert_header(header::VARY, HeaderValue::from_static("Accept, User-Agent"))?;
+        answer.set(header::VARY, HeaderValue::from_static("Accept, User-Agent"));
         Ok(answer)
     }
 
@@ -180,47 +219,45 @@ impl Responder {
         let nonce = fresh_nonce().or_err(ErrorType::InternalError, "no randomness for a page's nonce")?;
         let mut answer = Answer::json(402, self.page.render(json, &nonce))?;
         let html = HeaderValue::from_static("text/html; charset=utf-8");
-        answer.header.insert_header(header::CONTENT_TYPE, html)?;
-        answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
-        answer.header.insert_header(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"))?;
+        answer.set(header::CONTENT_TYPE, html);
+        answer.set_text(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;
+        answer.set(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         Ok(answer)
     }
 
     async fn write(&self, session: &mut Session, mut answer: Answer) -> pingora::Result<u16> {
-        let status = answer.header.status.as_u16();
-        self.allow_reading(session, &mut answer.header)?;
+        let status = answer.head.status.as_u16();
+        self.allow_reading(session, &mut answer)?;
         if status != 204 {
-            answer.header.insert_header(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()))?;
+            answer.set(header::CONTENT_LENGTH, HeaderValue::from(answer.body.len()));
         }
         prepare_to_drain(session);
         let head = session.req_header().method == http::Method::HEAD;
         let downstream = session.as_downstream_mut();
         let body = if head { Bytes::new() } else { answer.body };
-        downstream.write_response_header(Box::new(answer.header)).await?;
+        downstream.write_response_header(Box::new(ResponseHeader::from(answer.head))).await?;
         downstream.write_response_body(body, true).await?;
         Ok(status)
     }
 
-    fn allow_reading(&self, session: &Session, header: &mut ResponseHeader) -> pingora::Result<()> {
+    fn allow_reading(&self, session: &Session, answer: &mut Answer) -> pingora::Result<()> {
         let origin = session.req_header().headers.get(header::ORIGIN);
         match (&self.cors, origin) {
             (Cors::Any, _) => {
-                header.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))?;
+                answer.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
             }
             (Cors::Origins(allowed), Some(origin))
                 if allowed.iter().any(|one| one.as_bytes() == origin.as_bytes()) =>
             {
-                header.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone())?;
-                header.insert_header(
-                    header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
-                    HeaderValue::from_static("true"),
-                )?;
-                super::headers::append(header, header::VARY, "Origin")?;
+                answer.set(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+                answer.set(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+                answer.add(header::VARY, "Origin")?;
             }
-            (Cors::Origins(_), _) => return super::headers::append(header, header::VARY, "Origin"),
+            (Cors::Origins(_), _) => return answer.add(header::VARY, "Origin"),
             (Cors::Off, _) => return Ok(()),
         }
-        header.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED))
+        answer.set(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        Ok(())
     }
 }
 
@@ -230,7 +267,7 @@ fn refused_payment(refused: &Refused<'_>, reason: &Reason, payer: Option<&str>) 
     let (challenge, resource) = (&offer.challenge, refused.resource);
     let mut answer = Answer::json(402, challenge.body(resource, reason, payer))?;
     if let Some(value) = challenge.header_with(resource, reason) {
-        answer.header.insert_header(crate::x402::header::PAYMENT_REQUIRED, value)?;
+        answer.set_text(PAYMENT_REQUIRED.clone(), value)?;
     }
     Ok(answer)
 }
@@ -242,7 +279,7 @@ fn retry_later(message: &str, after: Duration) -> pingora::Result<Answer> {
 fn retry_later_with(status: u16, message: &str, after: Duration) -> pingora::Result<Answer> {
     let mut answer = Answer::error(status, message)?;
     let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
-    answer.header.insert_header(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)))?;
+    answer.set(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     Ok(answer)
 }
 
