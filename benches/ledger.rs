@@ -31,13 +31,19 @@ const AT_A_TIME: [usize; 3] = [1, 16, 256];
 struct Arguments {
     seconds: u64,
     settled: u64,
+    /// A file to fill, and nothing else.
+    fill: Option<std::path::PathBuf>,
     urls: Vec<String>,
 }
 
 fn arguments() -> Arguments {
-    let mut arguments = Arguments { seconds: 3, settled: 0, urls: Vec::new() };
+    let mut arguments = Arguments { seconds: 3, settled: 0, fill: None, urls: Vec::new() };
     let mut given = std::env::args().skip(1);
     while let Some(argument) = given.next() {
+        if argument == "--fill" {
+            arguments.fill = given.next().map(Into::into);
+            continue;
+        }
         let mut number = || {
             given.next().and_then(|number| number.parse().ok()).unwrap_or_else(|| {
                 eprintln!("{argument} needs a number");
@@ -57,6 +63,9 @@ fn arguments() -> Arguments {
 
 fn main() {
     let arguments = arguments();
+    if let Some(path) = &arguments.fill {
+        return fill(path, arguments.settled);
+    }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let (typical, slow) = time_of_fsync(folder.path());
     println!("fsync of 4 KiB: {} typical, {} at worst of 100\n", shown(typical), shown(slow));
@@ -71,7 +80,7 @@ fn main() {
         let url = LedgerUrl::parse(url, folder.path()).unwrap_or_else(|error| panic!("{url} {error}"));
         if let LedgerUrl::Sqlite(path) = &url {
             runtime.block_on(ledger::open(&url, TAKEOVER_AFTER)).unwrap_or_else(|error| panic!("{error}"));
-            fill(path, arguments.settled);
+            fill_elsewhere(path, arguments.settled);
         }
         let ledger =
             runtime.block_on(ledger::open(&url, TAKEOVER_AFTER)).unwrap_or_else(|error| panic!("{error}"));
@@ -195,6 +204,13 @@ fn time_of_fsync(folder: &Path) -> (Duration, Duration) {
         .collect();
     times.sort_unstable();
     (times[50], times[99])
+}
+
+/// Fills a file in a process of its own, so that the memory it takes is not taken for the ledger's.
+fn fill_elsewhere(path: &Path, count: u64) {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let child = child.arg("--settled").arg(count.to_string()).arg("--fill").arg(path);
+    assert!(child.status().unwrap().success());
 }
 
 /// Puts payments of the past into a file that no gateway uses: settled, delivered, by many payers.

@@ -118,13 +118,19 @@ def table(cases: dict[str, list[Measured]]) -> str:
 
 def page(results: Results, about: list[str]) -> str:
     parts = ["\n".join(f"- {line}" for line in about), goals(results), "![Requests per second](e2e.svg)"]
+    others = max(run.foreign for cases in results.values() for runs in cases.values() for run in runs)
+    if others > OTHERS_MAX:
+        warning = f"**Disturbed: in one of the runs other programs took {others:.0%} of the processors. No figure here counts.**"
+        parts.insert(0, warning)
     for name, (title, _) in SCENARIOS.items():
         if name in results:
             parts.append(f"### {title}\n\n{table(results[name])}")
     return "\n\n".join(parts)
 
 
-BAR, LEFT, WIDTH = 22, 190, 420
+OTHERS_MAX = 0.1
+"""Above this share of the processors for other programs a run says little."""
+BAR, LEFT, WIDTH = 22, 210, 420
 
 
 def plot(results: Results) -> str:
