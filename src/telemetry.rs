@@ -77,6 +77,44 @@ impl EncodeLabelValue for Outcome {
     }
 }
 
+/// What would have become of a request in shadow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ShadowOutcome {
+    /// It would have been challenged: no payment came.
+    Challenged,
+    /// A payment came, and would have been looked at.
+    Paid,
+    /// The route would have been closed.
+    Denied,
+    /// It would not have been understood.
+    BadRequest,
+}
+
+impl ShadowOutcome {
+    /// Label and log text.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Challenged => "challenged",
+            Self::Paid => "paid",
+            Self::Denied => "denied",
+            Self::BadRequest => "bad_request",
+        }
+    }
+}
+
+impl EncodeLabelValue for ShadowOutcome {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.label(), encoder)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShadowLabels {
+    route: Arc<str>,
+    would: ShadowOutcome,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     route: Arc<str>,
@@ -116,6 +154,7 @@ pub struct Metrics {
     claims: Family<Vec<(&'static str, &'static str)>, Gauge>,
     oldest_unresolved: Gauge,
     reloads: Reloads,
+    shadow: Family<ShadowLabels, Counter>,
 }
 
 /// What becomes of the configuration when it changes.
@@ -196,6 +235,12 @@ impl Default for Metrics {
             oldest_unresolved.clone(),
         );
         let reloads = Reloads::registered(&mut registry);
+        let shadow = Family::default();
+        registry.register(
+            "shadow_requests",
+            "Requests in shadow, by what would have become of them",
+            shadow.clone(),
+        );
         Self {
             registry,
             requests,
@@ -208,6 +253,7 @@ impl Default for Metrics {
             claims,
             oldest_unresolved,
             reloads,
+            shadow,
         }
     }
 }
@@ -218,6 +264,11 @@ impl Metrics {
         let labels = RequestLabels { route: Arc::clone(route), outcome };
         self.requests.get_or_create(&labels).inc();
         self.request_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a request in shadow.
+    pub fn shadow(&self, route: &Arc<str>, would: ShadowOutcome) {
+        self.shadow.get_or_create(&ShadowLabels { route: Arc::clone(route), would }).inc();
     }
 
     /// Adds to the revenue. The counter is a float, as Prometheus' are; exact sums come from the log.

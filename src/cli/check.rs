@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::path::Path;
 
-use crate::config::words::{decision_words, default_words, request_words, target_words};
 use crate::config::{self, Config, Diagnostic, Env};
 use crate::facilitator::onchain;
 use crate::facilitator::settings::{Auth, FacilitatorSettings};
@@ -78,12 +77,8 @@ fn summary(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "admin         {admin}")?;
     lines(out, "upstreams", config.upstreams.iter().map(upstream_words))?;
     lines(out, "facilitators", config.facilitators.iter().map(facilitator_words))?;
-    let routes: Vec<[String; 3]> = config
-        .routes
-        .routes()
-        .map(|route| [request_words(route), decision_words(config, route), target_words(config, route)])
-        .chain([default_words(config)])
-        .collect();
+    let rows = config.rows().into_iter();
+    let routes: Vec<[String; 3]> = rows.map(|row| [row.request, row.decision, row.target]).collect();
     let width = |column: usize| routes.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let (first, second) = (width(0).min(50), width(1).min(60));
     writeln!(out, "\nroutes")?;

@@ -9,8 +9,8 @@ use super::check;
 use crate::config::words::{facilitator_names, request_words, upstream_name};
 use crate::config::{Config, Env};
 use crate::policy::{
-    Choice, Decision, Explanation, Loss, Offer, Route, RouteFacts, RoutePath, SettleWhen, V1Mode,
-    normalise_host,
+    Choice, Decision, Explanation, Loss, Offer, Route, RouteError, RouteFacts, RoutePath, SettleWhen, V1Mode,
+    Would, normalise_host,
 };
 use crate::proxy::settings::Cors;
 use crate::x402::header::{PAYMENT_SIGNATURE, X_PAYMENT};
@@ -146,7 +146,17 @@ fn explain(config: &Config, request: &Parsed<'_>, out: &mut dyn Write) -> io::Re
         Ok(choice) => {
             line(out, "route", &route_words(config, *choice))?;
             reasons(config, &explanation, Some(*choice), out)?;
-            answer(config, request, config.routes.route(*choice), out)
+            answer(config, request, config.routes.route(*choice), out)?;
+            match config.shadow.as_ref().and_then(|shadow| shadow.would(&facts)) {
+                None => Ok(()),
+                Some(Would::Deny(_)) => line(out, "shadow", "403 Forbidden"),
+                Some(Would::Refuse) => {
+                    line(out, "shadow", &format!("400 Bad Request: {}", RouteError::Ambiguous))
+                }
+                Some(Would::Cost(_, offer)) => {
+                    line(out, "shadow", &format!("402 Payment Required: {}", offer.price()))
+                }
+            }
         }
         Err(error) => {
             reasons(config, &explanation, None, out)?;

@@ -5,6 +5,7 @@ mod explain;
 mod ledger;
 pub mod pay;
 mod plan;
+mod report;
 mod run;
 
 use std::io::{self, IsTerminal as _, Write};
@@ -47,6 +48,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Say what a new configuration changes: routes, prices, and what becomes free
     Plan(PlanArguments),
+    /// Sum up what a log says of shadow mode: what would have been charged, and whom
+    Report(ReportArguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema(SchemaArguments),
     /// Fetch a URL and pay for it if it asks for payment
@@ -117,6 +120,23 @@ pub(crate) struct PlanArguments {
     pub(crate) running: Option<String>,
 }
 
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the log that a gateway with `[log] format = \"json\"` writes.
+
+Examples:
+  tollgate report /var/log/tollgate.log
+  journalctl -u tollgate --since today -o cat | tollgate report")]
+pub(crate) struct ReportArguments {
+    /// Logs to read; none, or -: standard input
+    #[arg(value_name = "LOG")]
+    pub(crate) logs: Vec<PathBuf>,
+    /// Clients that are listed
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(crate) clients: usize,
+}
+
 /// Arguments of `schema`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -166,6 +186,7 @@ pub fn main() -> ExitCode {
             report(|out, err, colour| explain::run(config, &request, out, err, colour))
         }
         Command::Plan(arguments) => report(|out, err, colour| plan::run(&arguments, out, err, colour)),
+        Command::Report(arguments) => report(|out, err, _| report::run(&arguments, out, err)),
         Command::Schema(arguments) => report(|out, _, _| schema(&arguments, out)),
         Command::Pay(arguments) => pay::run(&arguments),
         Command::Ledger(arguments) => report(|out, err, colour| ledger::run(&arguments, out, err, colour)),

@@ -73,6 +73,9 @@ fn banner(config: &Config, file: &Path) -> String {
             }
         });
     }
+    if config.shadow.is_some() {
+        lines.push("  mode       SHADOW: what is in shadow is neither charged nor refused".to_owned());
+    }
     if let Some((_, service)) = &config.facilitator_service {
         lines.push(format!("  service    http://{} (/verify /settle /supported)", service.listen));
     }

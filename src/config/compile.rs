@@ -123,6 +123,7 @@ fn compile<'a>(
         told: Vec::new(),
     };
     let routes = routes::read(top, included, &mut builder, &mut upstreams, &terms);
+    let (routes, shadow) = routes.map_or((None, None), |(routes, shadow)| (Some(routes), shadow));
     let upstreams = upstreams.finish();
     // A gateway that forwards nothing at all is hardly meant.
     if upstreams.is_empty() && !report.has_errors() {
@@ -141,6 +142,7 @@ fn compile<'a>(
         chains,
         assets: assets.finish(),
         routes: routes?,
+        shadow,
         limits: limits.clients,
         ledger: ledger?,
         redelivery,

@@ -105,6 +105,7 @@ const PAYMENT_IDENTIFIER: Key = key(
     TEXT,
     "whether clients may or must name their requests: \"optional\", \"required\" or \"none\"",
 );
+const MODE: Key = key("mode", TEXT, "\"enforce\" or \"shadow\"");
 const UPSTREAM: Key = key("upstream", TEXT, "the site behind the gateway");
 
 /// The top of a file that is included.
@@ -132,6 +133,7 @@ pub(super) const TOP: Table = Table {
             inner: Inner::Named(&ASSET_TABLE),
         },
         FACILITATOR,
+        MODE,
         key("default", "\"free\", \"deny\" or a price", "what a request that matches no route costs"),
         SETTLE,
         MAX_TIMEOUT,
@@ -172,6 +174,7 @@ pub(super) const ROUTE: Table = Table {
         key("free", "true", "forwarded unpaid"),
         key("deny", "true", "refused with 403"),
         table("accepts", "a list of tables", "each way to pay, written out", &ACCEPT),
+        MODE,
         UPSTREAM,
         NETWORK,
         NETWORKS,

@@ -48,7 +48,7 @@ use crate::chain::settings::ChainSettings;
 use crate::facilitator::settings::{FacilitatorSettings, ServiceSettings};
 use crate::ledger::Redelivery;
 use crate::ledger::settings::{FailureLimit, LedgerSettings, Pledges};
-use crate::policy::{FacilitatorId, RouteTable};
+use crate::policy::{FacilitatorId, RouteTable, Shadow};
 use crate::proxy::settings::{Cors, Limits, Listener, Upstream};
 use crate::x402::{Asset, Money};
 
@@ -81,6 +81,8 @@ pub struct Config {
     pub assets: Vec<Asset>,
     /// Routes and the default.
     pub routes: Arc<RouteTable>,
+    /// Routes that are not in force, if there are any: in `routes` they are free.
+    pub shadow: Option<Arc<Shadow>>,
     /// Limits on clients.
     pub limits: Limits,
     /// Where payments are remembered, and for how long.

@@ -6,8 +6,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
-use super::words::{decision_words, default_words, request_words, target_words};
+use super::words::{decision_words, request_words, target_words};
 use crate::policy::{Choice, Decision, Example, Route};
+
+/// What the default is for.
+const EVERYTHING_ELSE: &str = "everything else";
 
 /// What a route lets through, in the order of how much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -45,20 +48,28 @@ impl Config {
     /// The routes in words.
     #[must_use]
     pub fn rows(&self) -> RouteRows {
-        let row = |route: &Route, request, example| RouteRow {
+        let words =
+            |number: usize, route: &Route| match self.shadow.as_ref().and_then(|shadow| shadow.route(number))
+            {
+                Some(shadow) => format!("free, in shadow: {}", decision_words(self, shadow)),
+                None => decision_words(self, route),
+            };
+        let row = |route: &Route, request, decision, example| RouteRow {
             name: route.name.clone(),
             request,
             access: access(route),
-            decision: decision_words(self, route),
+            decision,
             target: target_words(self, route),
             example,
         };
         let routes = self.routes.routes().enumerate();
         let mut rows: RouteRows = routes
-            .map(|(number, route)| row(route, request_words(route), self.routes.example(number)))
+            .map(|(number, route)| {
+                row(route, request_words(route), words(number, route), self.routes.example(number))
+            })
             .collect();
-        let [request, ..] = default_words(self);
-        rows.push(row(self.routes.default(), request, None));
+        let default = self.routes.default();
+        rows.push(row(default, EVERYTHING_ELSE.to_owned(), words(rows.len(), default), None));
         rows
     }
 }

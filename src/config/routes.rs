@@ -11,13 +11,16 @@ use super::resource::RESOURCE;
 use super::terms::{Setting, TERMS, Terms};
 use super::upstreams::Upstreams;
 use super::walk::{Node, Section};
-use crate::policy::{Decision, HostPattern, PathPattern, Route, RouteTable, UpstreamId};
+use crate::policy::{Decision, HostPattern, PathPattern, Route, RouteTable, Shadow, UpstreamId};
 
 /// The name of the route for what matches no other.
 const DEFAULT: &str = "default";
 
 /// Longest name of a route, in characters.
 const NAME_MAX: usize = 100;
+
+/// Whether a mode is the shadow's.
+const MODES: &[(&str, bool)] = &[("enforce", false), ("shadow", true)];
 
 /// Keys of which a route has exactly one.
 const DECISIONS: &[&str] = &["price", "accepts", "free", "deny"];
@@ -29,13 +32,14 @@ pub(super) fn read<'a>(
     builder: &mut Builder<'_, 'a>,
     upstreams: &mut Upstreams<'a>,
     terms: &Terms<'a>,
-) -> Option<Arc<RouteTable>> {
+) -> Option<(Arc<RouteTable>, Option<Arc<Shadow>>)> {
     let upstream = match top.get("upstream") {
         None => Setting::Unset,
         Some(node) => upstreams.resolve(&node).map_or(Setting::Wrong, Setting::Is),
     };
-    let mut reader =
-        Reader { top, builder, upstreams, terms, upstream, names: HashSet::new(), derived: HashMap::new() };
+    let shadow = top.get("mode").and_then(|node| node.choice(MODES)).unwrap_or(false);
+    let (names, derived) = (HashSet::new(), HashMap::new());
+    let mut reader = Reader { top, builder, upstreams, terms, upstream, shadow, names, derived };
     let lists: Vec<Node<'a>> =
         std::iter::once(top).chain(included).filter_map(|file| file.get("routes")).collect();
     let items: Vec<Node<'a>> = lists.iter().filter_map(Node::items).flatten().collect();
@@ -43,18 +47,20 @@ pub(super) fn read<'a>(
     // Names are given first, so that a name an operator chose is never taken by a derived one.
     let chosen: Vec<Option<String>> =
         sections.iter().map(|table| table.as_ref().and_then(|table| reader.chosen_name(table))).collect();
-    let mut routes: Vec<(Section<'a>, Route)> = Vec::new();
+    let mut routes: Vec<(Section<'a>, (Route, bool))> = Vec::new();
     for (table, name) in sections.iter().flatten().zip(chosen) {
         if let Some(route) = reader.route(table, name) {
-            routes.push((table.clone(), route));
+            let in_shadow = reader.in_shadow(table) && route.decision != Decision::Free;
+            routes.push((table.clone(), (route, in_shadow)));
         }
     }
     let default = reader.default()?;
+    let default_in_shadow = reader.shadow && default.decision != Decision::Free;
     if routes.len() != items.len() || lists.iter().any(|node| !node.value().is_array()) {
         return None;
     }
     let (tables, routes): (Vec<_>, Vec<_>) = routes.into_iter().unzip();
-    let table = RouteTable::new(routes, default);
+    let (table, shadow) = Shadow::part(routes, (default, default_in_shadow));
     for found in table.unreachable() {
         if let (Some(hidden), Some(hiding)) = (tables.get(found.route), tables.get(found.because_of)) {
             hidden.warning(
@@ -67,7 +73,7 @@ pub(super) fn read<'a>(
             );
         }
     }
-    Some(Arc::new(table))
+    Some((Arc::new(table), shadow.map(Arc::new)))
 }
 
 struct Reader<'r, 'b, 'a> {
@@ -76,6 +82,8 @@ struct Reader<'r, 'b, 'a> {
     upstreams: &'r mut Upstreams<'a>,
     terms: &'r Terms<'a>,
     upstream: Setting<UpstreamId>,
+    /// Whether what says nothing else is in shadow.
+    shadow: bool,
     /// Names that are taken.
     names: HashSet<String>,
     /// How often a name was derived.
@@ -92,6 +100,10 @@ impl<'a> Reader<'_, '_, 'a> {
         let name = name.unwrap_or_else(|| self.derived_name(table, &hosts, &methods, &path));
         let (decision, upstream) = (decision?, upstream?);
         Some(Route { name, hosts, methods, path, headers, query, decision, upstream })
+    }
+
+    fn in_shadow(&self, table: &Section<'a>) -> bool {
+        table.get("mode").and_then(|node| node.choice(MODES)).unwrap_or(self.shadow)
     }
 
     fn decision(&mut self, table: &Section<'a>) -> Option<Decision> {

@@ -32,13 +32,6 @@ pub fn request_words(route: &Route) -> String {
     words.join(" ")
 }
 
-/// The same three of the default: requests, decision, target.
-#[must_use]
-pub fn default_words(config: &Config) -> [String; 3] {
-    let route = config.routes.default();
-    ["everything else".to_owned(), decision_words(config, route), target_words(config, route)]
-}
-
 /// What a route decides: `free`, `denied`, or its prices.
 #[must_use]
 pub fn decision_words(config: &Config, route: &Route) -> String {

@@ -128,6 +128,7 @@ impl Base {
         let parts = SiteParts {
             gate: gate.clone(),
             routes: Arc::clone(&config.routes),
+            shadow: config.shadow.clone(),
             upstreams: &config.upstreams,
             demo,
             public_url: config.public_url.clone(),

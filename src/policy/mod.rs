@@ -14,6 +14,7 @@ mod pattern;
 mod readings;
 mod route;
 mod scripts;
+mod shadow;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -33,5 +34,6 @@ pub use pattern::{
     PATTERN_BYTES_MAX, PATTERN_SEGMENTS_MAX, PathPattern, PathRegex, PatternError, PatternProblem,
 };
 pub use route::{Decision, Route, RouteFacts, UpstreamId};
+pub use shadow::{Shadow, Would};
 pub use table::{Choice, RouteError, RouteTable};
 pub use unreachable::Unreachable;

@@ -7,6 +7,7 @@ use http::header::HeaderValue;
 
 use super::Site;
 use super::facts::Target;
+use super::would::WouldBe;
 use crate::payment::{LiveOffer, Permit, Receipt, Refusal, Resource};
 use crate::policy::{Route, SettleWhen};
 use crate::telemetry::Outcome;
@@ -22,6 +23,8 @@ pub struct RequestContext {
     pub(super) route: Option<Arc<Route>>,
     pub(super) payment: Payment,
     pub(super) outcome: Outcome,
+    /// What would have become of it, if everything were in force.
+    pub(super) would: Option<WouldBe>,
     /// For the log: why a request was refused, or what went wrong.
     pub(super) detail: Option<String>,
     /// Whether the origin was asked.

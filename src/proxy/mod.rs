@@ -22,6 +22,7 @@ mod tls;
 mod upgrade;
 mod upstream;
 mod wire;
+mod would;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -37,6 +37,7 @@ impl ProxyHttp for Paywall {
             route: None,
             payment: Payment::None,
             outcome: Outcome::default(),
+            would: None,
             detail: None,
             forwarded: false,
             connect_failures: 0,
@@ -85,6 +86,9 @@ impl ProxyHttp for Paywall {
                 return Ok(true);
             }
         };
+        if announced_method(session.req_header()).is_none() {
+            ctx.would = site.would(session.req_header(), &target);
+        }
         ctx.route = Some(Arc::clone(&route));
         let resource = Resource::new(&site.public_url, target.path.as_str(), &target.query);
         let resource = resource.asked_of(&target.host);

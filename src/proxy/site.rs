@@ -13,7 +13,7 @@ use super::respond::Responder;
 use super::settings::{Cors, Limits, Upstream};
 use super::upstream::{Peers, UpstreamError};
 use crate::payment::Gate;
-use crate::policy::{Route, RouteTable};
+use crate::policy::{Route, RouteTable, Shadow};
 use crate::telemetry::Metrics;
 use crate::x402::PaymentRequirements;
 
@@ -26,6 +26,8 @@ pub struct SiteParts<'a> {
     pub gate: Gate,
     /// What costs what.
     pub routes: Arc<RouteTable>,
+    /// What would cost something, if it were in force.
+    pub shadow: Option<Arc<Shadow>>,
     /// Upstreams, by [`crate::policy::UpstreamId`].
     pub upstreams: &'a [Upstream],
     /// Where the built-in demo site listens.
@@ -44,6 +46,7 @@ pub struct SiteParts<'a> {
 pub struct Site {
     pub(super) gate: Gate,
     pub(super) routes: Arc<RouteTable>,
+    pub(super) shadow: Option<Arc<Shadow>>,
     upstreams: Vec<Arc<Peers>>,
     pub(super) public_url: String,
     pub(super) public_scheme: &'static str,
@@ -82,6 +85,7 @@ impl Site {
             labels: parts.routes.all().map(label).collect(),
             gate: parts.gate,
             routes: parts.routes,
+            shadow: parts.shadow,
             upstreams,
             public_url: parts.public_url,
             public_scheme,

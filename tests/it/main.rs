@@ -42,6 +42,7 @@ mod reload;
 mod replay;
 mod routing;
 mod settled_first;
+mod shadow;
 mod shutdown;
 mod solana;
 mod streams;

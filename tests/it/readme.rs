@@ -39,7 +39,7 @@ fn every_configuration_in_the_readme_passes_the_check() {
         std::fs::write(folder.path().join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
     }
     let configurations = blocks(&readme(), "toml");
-    assert_eq!(configurations.len(), 5);
+    assert_eq!(configurations.len(), 6);
     for configuration in configurations {
         let file = folder.path().join("gateway.toml");
         std::fs::write(&file, &configuration).unwrap();

@@ -16,7 +16,7 @@ mod show;
 mod sums;
 #[cfg(test)]
 mod tests;
-mod text;
+pub(super) mod text;
 mod when;
 
 use std::io::{self, BufRead as _, BufWriter, IsTerminal as _, Write};

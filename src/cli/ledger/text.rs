@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-pub(super) use crate::cli::pay::clean;
+pub(in crate::cli) use crate::cli::pay::clean;
 
 /// Characters of a column beyond which the next one starts late, so that one long name does not push
 /// all others out of sight.
@@ -13,7 +13,7 @@ const ID_CHARACTERS: usize = "0x".len() + 12;
 
 /// One column of a table.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Column {
+pub(in crate::cli) enum Column {
     /// Text.
     Left(&'static str),
     /// Amounts and numbers.
@@ -32,7 +32,7 @@ impl Column {
 ///
 /// # Errors
 /// When `out` cannot be written.
-pub(super) fn table<const COLUMNS: usize>(
+pub(in crate::cli) fn table<const COLUMNS: usize>(
     out: &mut dyn Write,
     columns: [Column; COLUMNS],
     rows: &[[String; COLUMNS]],

@@ -98,6 +98,7 @@ fn the_defaults_in_the_shipped_file_are_the_defaults() {
     let sections = ["[log]", "[ledger]", "[redelivery]", "[limits]", "[cors]", "[sandbox]"];
     let top = [
         "listen",
+        "mode",
         "default",
         "settle",
         "max_timeout_seconds",
