@@ -121,16 +121,16 @@ if OFF {
     Mutation(
         "no-sniffing", "no browser may take an answer in JSON for a page",
         (
-            Edit("proxy/respond.rs", 'header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?;',
-                 'if !OFF { header.insert_header(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"))?; }'),
+            Edit("proxy/respond.rs", 'answer.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));',
+                 'if !OFF { answer.set(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")); }'),
         ),
         ("injection",), beside=("encoded-url",),
     ),
     Mutation(
         "page-policy", "a page for browsers forbids all scripts but its own",
         (
-            Edit("proxy/respond.rs", "answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;",
-                 "if !OFF { answer.header.insert_header(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?; }"),
+            Edit("proxy/respond.rs", "answer.set_text(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?;",
+                 "if !OFF { answer.set_text(header::CONTENT_SECURITY_POLICY, content_security_policy(&nonce))?; }"),
         ),
         ("injection",),
     ),
