@@ -87,6 +87,8 @@
 //!   cannot be asked to settle ([`facilitator::FacilitatorList`]), only one that was written down. A step
 //!   of the ledger whose answer was lost is told again, or undone, in the background
 //!   (`payment/closing.rs`).
+//! - **A configuration takes effect whole.** A request keeps the site and the gate it began with
+//!   (`proxy/site.rs`); a reload builds others beside them and exchanges both (`gateway/reload.rs`).
 //! - **A quote is known before it is made.** What a gateway quotes ([`policy::PriceList`]) is up in the
 //!   ledger first, so that others honour it for its validity (`payment/quotes`).
 //! - **The chain is believed before a facilitator** where it can be asked ([`chain`]).
